@@ -1,0 +1,1 @@
+"""Saved steps: manifests, references, retention, publishing and restoring."""

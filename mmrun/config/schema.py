@@ -1,0 +1,140 @@
+"""What an experiment is: one frozen tree, complete once validated.
+
+The keys of `model`, `data`, `processor`, `setup` and `training` are those of the multimodalhugs
+0.5 configuration files, so that its users bring theirs along.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Scalar = str | int | float | bool | None
+
+
+class Section(BaseModel):
+    """A part of the experiment file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSection(Section):
+    """The multimodal embedder: feature extractor (optional), mapper, backbone."""
+
+    type: Literal["multimodal_embedder"] = "multimodal_embedder"
+    feature_extractor_type: str | None = None
+    pretrained_feature_extractor: str | None = None
+    feature_extractor_config: Mapping[str, Any] | None = None
+    multimodal_mapper_type: Literal["linear", "adapter", "cnn_adapter"] = "linear"
+    multimodal_mapper_layer_norm_before: bool = False
+    multimodal_mapper_layer_norm: bool = False
+    multimodal_mapper_activation: bool = False
+    multimodal_mapper_factor: PositiveInt | None = None
+    multimodal_mapper_dropout: float | None = Field(default=None, ge=0, lt=1)
+    adapter_ksize: tuple[PositiveInt, ...] | None = None
+    adapter_stride: tuple[PositiveInt, ...] | None = None
+    backbone_type: str = "m2m_100"
+    pretrained_backbone: str | None = None
+    backbone_config: Mapping[str, Any] | None = None
+    feat_dim: PositiveInt = 512
+    max_length: PositiveInt = 1024
+    freeze_feature_extractor: bool = False
+    freeze_multimodal_mapper: bool = False
+    freeze_backbone: bool = False
+    freeze_encoder_embed_tokens: bool = False
+    freeze_decoder_embed_tokens: bool = False
+    freeze_lm_head: bool = False
+
+
+class DataSection(Section):
+    """Which samples, and how to read them."""
+
+    dataset_type: str | None = None
+    train_metadata_file: Path | None = None
+    validation_metadata_file: Path | None = None
+    test_metadata_file: Path | None = None
+    max_frames: PositiveInt | None = None
+    max_train_samples: PositiveInt | None = None
+    max_eval_samples: PositiveInt | None = None
+    max_predict_samples: PositiveInt | None = None
+
+    def manifest(self, split: Split) -> Path | None:
+        """Return the TSV of ``split``."""
+        path: Path | None = getattr(self, f"{split}_metadata_file")
+        return path
+
+
+class ProcessorSection(Section):
+    """How a row becomes tensors."""
+
+    pipeline: str | None = None
+    slots: tuple[Mapping[str, Any], ...] | None = None
+    tokenizer_path: str | None = None
+    new_vocabulary: str | None = None
+    modality_kwargs: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class SetupSection(Section):
+    """Which actors `mmrun setup` makes, and where; none chosen means all."""
+
+    output_dir: Path | None = None
+    do_dataset: bool = False
+    do_processor: bool = False
+    do_model: bool = False
+    update_config: bool = False
+    seed: NonNegativeInt = 42
+
+
+class TrainingSection(Section):
+    """Arguments of the Hugging Face trainer as they are given, and the few that are mmrun's own.
+
+    ``arguments`` holds only what the file or the command line gave, by the field names of the
+    installed ``Seq2SeqTrainingArguments``; every other argument has the default of transformers.
+    """
+
+    output_dir: Path | None = None
+    run_name: str | None = None
+    metric_name: tuple[str, ...] = ()
+    early_stopping_patience: PositiveInt | None = None
+    overwrite_output_dir: bool = False
+    save_total_limit: PositiveInt | None = None
+    report_to: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class GenerationSection(Section):
+    """Arguments of ``generate``; ``options`` are fields of transformers' ``GenerationConfig``."""
+
+    max_length: PositiveInt | None = None
+    num_beams: PositiveInt | None = None
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class TrackingSection(Section):
+    """Where the run is recorded, and what is kept there."""
+
+    uri: str | None = None
+    experiment: str = "mmrun"
+    run_name: str | None = None
+    log_checkpoints: bool = True
+    keep_last: PositiveInt = 2
+    keep_best: NonNegativeInt = 1
+    on_server_loss: Literal["continue", "fail"] = "continue"
+    server_loss_s: PositiveFloat = 600
+    grace_s: PositiveFloat = 90
+
+
+class Experiment(Section):
+    """Everything that decides the outcome of a run."""
+
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    processor: ProcessorSection = ProcessorSection()
+    setup: SetupSection = SetupSection()
+    training: TrainingSection = TrainingSection()
+    generation: GenerationSection = GenerationSection()
+    tracking: TrackingSection = TrackingSection()
+    task: Literal["translation"] = "translation"

@@ -1,0 +1,1 @@
+"""The multimodal embedder and how one is built."""

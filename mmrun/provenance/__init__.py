@@ -1,0 +1,1 @@
+"""What a run was made from: source revision, environment, data version."""

@@ -1,0 +1,1 @@
+"""Where runs are recorded: MLflow, the metric journal, attempts and the lease."""

@@ -1,0 +1,127 @@
+"""What mmrun needs from a tracking server: runs, points of metrics, artifacts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A recorded run, as it was when it was read."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: RunStatus
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The newest value of each metric; the keys say which histories there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Point:
+    """One value of one metric. Sending the same point twice stores it once."""
+
+    key: str
+    step: int
+    timestamp_ms: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """An entry of an artifact folder; ``size`` is None for folders and where it is not known."""
+
+    path: str
+    """Relative to the run's artifact root, with ``/``."""
+    is_folder: bool
+    size: int | None
+
+
+class ArtifactStore(Protocol):
+    """The files of one run.
+
+    Every method raises ``TrackingError`` when the store cannot be reached, and never answers
+    "nothing there" in that case.
+    """
+
+    def list(self, folder: str = "") -> list[Artifact]:
+        """Return what lies directly in ``folder``; an absent folder is empty."""
+        ...
+
+    def upload(self, file: Path, *, to: str) -> None:
+        """Store ``file`` in the folder ``to`` under its own name, whole or not at all."""
+        ...
+
+    def download(self, path: str, *, to: Path) -> None:
+        """Write the artifact ``path`` to the file ``to``, whole or not at all."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of one small artifact, or None when it does not exist."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a file or a folder; refuses a path that leaves the run."""
+        ...
+
+
+class RunStore(Protocol):
+    """Where runs live. Every method raises ``TrackingError`` with what happened and a hint."""
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI, absolute, without secrets."""
+        ...
+
+    def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
+        """Open a new run with status RUNNING in the experiment called ``experiment``."""
+        ...
+
+    def read(self, run_id: str) -> Run:
+        """Return a run; an unknown or deleted one is a ``TrackingError`` that names it."""
+        ...
+
+    def find(self, *, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
+        """Return the active runs of an experiment that have all of ``tags``, newest first."""
+        ...
+
+    def set_status(self, run_id: str, status: RunStatus) -> None:
+        """Set the status, and the end time where it is a final one."""
+        ...
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags, replacing those of the same name."""
+        ...
+
+    def claim_param(self, run_id: str, key: str, value: str) -> bool:
+        """Log one parameter; False if it is already there with another value."""
+        ...
+
+    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """Log parameters that are new or have the same value."""
+        ...
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Store points in batches; points already stored are not doubled."""
+        ...
+
+    def history(self, run_id: str, key: str) -> list[Point]:
+        """Return every stored point of one metric, by step and then time."""
+        ...
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], *, path: str) -> None:
+        """Store a table that the tracking server's page can show, replacing an earlier one."""
+        ...
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run from the lists (it can be restored)."""
+        ...
+
+    def artifacts(self, run_id: str) -> ArtifactStore:
+        """Return the run's artifacts."""
+        ...
