@@ -67,7 +67,7 @@ class PluginError(MmrunError):
     exit_code = 7
 
 
-class StopRequested(MmrunError):
+class StopRequested(MmrunError):  # noqa: N818 (a wish, not a fault)
     """Training stopped on request after a last checkpoint; the same command goes on."""
 
     exit_code = 75

@@ -16,5 +16,5 @@ def reach(moment: str, *, step: int | None = None) -> None:
     if wanted is None:
         return
     name, _, at = wanted.partition("@")
-    if name == moment and (not at or step is not None and int(at) == step):
+    if name == moment and (not at or (step is not None and int(at) == step)):
         os.kill(os.getpid(), signal.SIGKILL)
