@@ -1,0 +1,253 @@
+"""Checkpoints on disk: saved whole, listed, linked, rotated; never written twice."""
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from mmrun import faults, files
+from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.entry import Entry, folder_name, parse_name
+from mmrun.checkpoints.manifest import Description, Manifest
+from mmrun.checkpoints.policy import Lineage, Saved, best, live, newest, to_drop
+from mmrun.checkpoints.policy import superseded as is_superseded
+from mmrun.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+SUPERSEDED = "superseded"
+REJECTED = "rejected"
+LAST_LINK = "checkpoint-last"
+BEST_LINK = "checkpoint-best"
+
+_SCRATCH = re.compile(r"\.checkpoint-.+\.(partial|removed)")
+_UNWANTED = "training_args.bin"
+"""A pickle that would carry ``hub_token``; the attempt's record has the arguments, masked."""
+
+
+class LocalCheckpoints:
+    """The folder ``OUTPUT_DIR/train``.
+
+    ``checkpoint-N`` is whole when it appears; ``.checkpoint-N.partial`` is being written.
+    Names given and returned are relative to ``folder`` (``superseded/a1/checkpoint-N`` too).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def tidy(self) -> None:
+        """Remove what a dead process left half done; only the holder of the folder may."""
+        for path in self._children(self.folder):
+            if _SCRATCH.fullmatch(path.name):
+                _remove(path)
+
+    def partial(self, step: int) -> Path:
+        """Return a fresh folder in which the checkpoint of ``step`` can be written."""
+        path = self.folder / f".{folder_name(step)}.partial"
+        _remove(path)
+        path.mkdir(parents=True)
+        return path
+
+    def finish(self, partial: Path, description: Description, *, lineage: Lineage = ()) -> Manifest:
+        """Make ``partial`` the checkpoint of its step and return its manifest.
+
+        Where a checkpoint of this step stands already, it stays if it is this attempt's or still
+        counts in ``lineage`` (``partial`` then goes); a superseded or broken one is moved away.
+        """
+        if partial != self.folder / f".{folder_name(description.step)}.partial":
+            raise ValueError(f"{partial} is not the partial folder of step {description.step}")
+        try:
+            return self._finish(partial, description, lineage=lineage)
+        except OSError as error:
+            raise CheckpointError(
+                f"checkpoint {description.step} could not be saved in {self.folder}: {error}",
+                hint="make room on the disk, then run the same command again to go on",
+            ) from error
+
+    def _finish(self, partial: Path, description: Description, *, lineage: Lineage) -> Manifest:
+        step = description.step
+        (partial / _UNWANTED).unlink(missing_ok=True)
+        files.flush_tree(partial)
+        faults.reach("checkpoint.saved", step=step)
+        manifest = Manifest.of(
+            description,
+            created_ms=time.time_ns() // 1_000_000,
+            files=manifests.describe(partial),
+        )
+        manifests.write(partial, manifest)
+        faults.reach("checkpoint.manifest", step=step)
+        standing = self._make_room(manifest, lineage=lineage)
+        if standing is not None:
+            _remove(partial)
+            return standing
+        partial.rename(self.folder / folder_name(step))
+        files.flush_folder(self.folder)
+        faults.reach("checkpoint.renamed", step=step)
+        return manifest
+
+    def _make_room(self, manifest: Manifest, *, lineage: Lineage) -> Manifest | None:
+        """Move away what stands at the name; return it instead where it is to stay."""
+        name = folder_name(manifest.step)
+        if not self.path(name).exists():
+            return None
+        problem = self.problem(name)
+        if problem is not None:
+            self.reject(name, problem)
+            return None
+        standing = manifests.read(self.path(name))
+        known = lineage and not is_superseded(Saved.of(standing, name=name), lineage)
+        mine = standing.run_id == manifest.run_id
+        if mine and (known or standing.attempt == manifest.attempt):
+            return standing
+        self._set_aside(name, standing)
+        return None
+
+    def path(self, name: str) -> Path:
+        """Return the folder called ``name``."""
+        return self.folder / name
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every folder with a checkpoint's name, whole or not, newest first."""
+        yield from self._entries_in(self.folder)
+
+    def set_aside(self) -> Iterator[Entry]:
+        """Yield the superseded ones."""
+        for folder in sorted(self._children(self.folder / SUPERSEDED)):
+            yield from self._entries_in(folder)
+
+    def rejected(self) -> Sequence[str]:
+        """Return the names of what earlier attempts found broken."""
+        found = (path for path in self._children(self.folder / REJECTED) if path.is_dir())
+        return sorted(f"{REJECTED}/{path.name}" for path in found)
+
+    def problem(self, name: str) -> str | None:
+        """Verify one checkpoint, content included, and say what is wrong with it."""
+        folder = self.path(name)
+        try:
+            manifest = manifests.read(folder)
+        except CheckpointError as error:
+            return str(error)
+        return _misplaced(folder, manifest) or manifests.problem_with(folder, manifest)
+
+    def reject(self, name: str, reason: str) -> None:
+        """Move a broken checkpoint out of the way, with the reason; it is kept for inspection."""
+        target = _free(self.folder / REJECTED / Path(name).name)
+        logger.warning("%s is set aside in %s: %s", name, REJECTED, reason)
+        self._move(self.path(name), target)
+        files.write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n")
+
+    def supersede(self, lineage: Lineage) -> Sequence[str]:
+        """Move what a later attempt left behind to ``superseded/a<k>/``; return the old names."""
+        gone = [one for one in self.list() if is_superseded(one[0], lineage)]
+        for saved, manifest in gone:
+            self._set_aside(saved.name, manifest)
+        return [saved.name for saved, _ in gone]
+
+    def _set_aside(self, name: str, manifest: Manifest) -> None:
+        place = self.folder / SUPERSEDED / f"a{manifest.attempt}" / folder_name(manifest.step)
+        self._move(self.path(name), _free(place))
+
+    def rotate(
+        self, keep_last: int | None, *, keep: Collection[str] = (), lineage: Lineage = ()
+    ) -> Sequence[str]:
+        """Remove all but the newest ``keep_last``, the best and ``keep``; None removes nothing."""
+        if keep_last is None:
+            return []
+        every = [saved for saved, _ in self.list()]
+        every += [saved for entry in self.set_aside() if (saved := entry.saved)]
+        drop = to_drop(every, keep_last=keep_last, keep_best=1, keep=keep, lineage=lineage)
+        for saved in drop:
+            self.remove(saved.name)
+        return [saved.name for saved in drop]
+
+    def remove(self, name: str) -> None:
+        """Delete a checkpoint; its name is gone before its first file is."""
+        doomed = self.folder / f".{Path(name).name}.removed"
+        _remove(doomed)
+        self.path(name).rename(doomed)
+        _remove(doomed)
+
+    def link(self, lineage: Lineage = (), *, elsewhere: Collection[Saved] = ()) -> None:
+        """Point ``checkpoint-last`` and ``checkpoint-best`` at what they promise.
+
+        ``elsewhere`` are checkpoints known in the store: where the best is only there, no link is
+        made rather than a wrong one.
+        """
+        here = live((saved for saved, _ in self.list()), lineage)
+        last = newest(here)
+        self._link(LAST_LINK, last)
+        names = {one.key: one for one in here}
+        ahead = best([*here, *(one for one in live(elsewhere, lineage) if one.key not in names)])
+        self._link(BEST_LINK, None if ahead is None else names.get(ahead.key))
+
+    def _link(self, name: str, target: Saved | None) -> None:
+        link = self.folder / name
+        if link.exists() and not link.is_symlink():
+            return  # a file system without links, or the user's own folder
+        if target is None:
+            link.unlink(missing_ok=True)
+            return
+        fresh = self.folder / f".{name}.partial"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(target.name, target_is_directory=True)
+        fresh.replace(link)
+
+    def _entries_in(self, folder: Path) -> Iterator[Entry]:
+        found = [
+            (parsed[0], path)
+            for path in self._children(folder)
+            if (parsed := parse_name(path.name)) and path.is_dir() and not path.is_symlink()
+        ]
+        for step, path in sorted(found, reverse=True):
+            name = path.relative_to(self.folder).as_posix()
+            try:
+                manifest = manifests.read(path)
+            except CheckpointError as error:
+                yield Entry(name=name, step=step, manifest=None, problem=str(error))
+                continue
+            problem = _misplaced(path, manifest)
+            yield Entry(
+                name=name, step=step, manifest=None if problem else manifest, problem=problem
+            )
+
+    def _children(self, folder: Path) -> Sequence[Path]:
+        return tuple(folder.iterdir()) if folder.is_dir() else ()
+
+    def _move(self, source: Path, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+        files.flush_folder(target.parent)
+        files.flush_folder(source.parent)
+
+    def list(self) -> list[tuple[Saved, Manifest]]:
+        """Return what has a usable manifest, newest first; contents are not verified here."""
+        return [
+            (saved, entry.manifest)
+            for entry in self.entries()
+            if entry.manifest and (saved := entry.saved)
+        ]
+
+
+def _misplaced(folder: Path, manifest: Manifest) -> str | None:
+    parsed = parse_name(folder.name)
+    if parsed and parsed[0] != manifest.step:
+        return f"its manifest is of step {manifest.step}"
+    return None
+
+
+def _free(path: Path) -> Path:
+    """Return ``path``, or the first numbered name beside it that is not taken."""
+    candidate, count = path, 1
+    while candidate.exists():
+        count += 1
+        candidate = path.with_name(f"{path.name}.{count}")
+    return candidate
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
