@@ -1,0 +1,109 @@
+"""Optimizer and schedule of a checkpoint, under today's hyperparameters.
+
+The Trainer loads both as they were saved, and with them the old learning rate, weight decay and
+betas: what was changed on the command line is lost without a word. Here the *state* (moments, step
+counts) comes from the checkpoint, by parameter name, and the hyperparameters from today; the rate
+at step s is what a fresh run with today's arguments has at s.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from mmrun.training.position import Position
+
+logger = logging.getLogger(__name__)
+
+OPTIMIZER = "optimizer.pt"
+SCHEDULER = "scheduler.pt"
+
+
+def parameter_groups(optimizer: Any, model: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """Return the names of the optimizer's parameters, group by group."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return tuple(
+        tuple(names[id(parameter)] for parameter in group["params"])
+        for group in optimizer.param_groups
+    )
+
+
+def continue_optimizer(
+    checkpoint: Path,
+    *,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+    model: nn.Module,
+    before: Position,
+) -> None:
+    """Give ``optimizer`` and ``scheduler`` the state they had at ``before``."""
+    now = type(optimizer).__name__
+    if before.optimizer and before.optimizer != now:
+        logger.warning(
+            "optimizer: %s → %s; its state starts fresh at step %d",
+            before.optimizer,
+            now,
+            before.step,
+        )
+    else:
+        saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+        names = parameter_groups(optimizer, model)
+        optimizer.load_state_dict(
+            {
+                "state": _state_by_name(saved, before.parameters or names, now=names),
+                "param_groups": _groups(saved["param_groups"], optimizer),
+            }
+        )
+    _continue_schedule(checkpoint, scheduler=scheduler, optimizer=optimizer, step=before.step)
+
+
+def _state_by_name(
+    saved: Mapping[str, Any], then: Sequence[Sequence[str]], *, now: Sequence[Sequence[str]]
+) -> dict[int, Any]:
+    named = {
+        name: saved["state"][index]
+        for group, names in zip(saved["param_groups"], then, strict=True)
+        for index, name in zip(group["params"], names, strict=True)
+        if index in saved["state"]
+    }
+    flat = [name for group in now for name in group]
+    return {index: named[name] for index, name in enumerate(flat) if name in named}
+
+
+def _groups(saved: Sequence[Mapping[str, Any]], optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: hyperparameters of today, the rest from the checkpoint."""
+    chosen = {*optimizer.defaults, "initial_lr"}
+    fresh = optimizer.state_dict()["param_groups"]
+    if len(saved) != len(fresh):
+        return list(fresh)
+    return [
+        {**old, **{key: new[key] for key in new if key in chosen or key == "params"}}
+        for old, new in zip(saved, fresh, strict=True)
+    ]
+
+
+def _continue_schedule(
+    checkpoint: Path, *, scheduler: LRScheduler, optimizer: Optimizer, step: int
+) -> None:
+    if not isinstance(scheduler, LambdaLR):
+        # A schedule with a memory (plateau): it goes on as it was, with the rate it had reached.
+        state = torch.load(checkpoint / SCHEDULER, weights_only=True)
+        scheduler.load_state_dict(state)
+        saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+        for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+            group["lr"] = old["lr"]
+        return
+    scheduler.last_epoch = step
+    scheduler._step_count = step + 1  # noqa: SLF001 (what LRScheduler.step counts)
+    rates = [
+        base * rate(step)
+        for base, rate in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates  # noqa: SLF001 (what get_last_lr answers)

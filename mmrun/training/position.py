@@ -1,0 +1,132 @@
+"""What the Trainer forgets between two attempts, and where an epoch is entered again.
+
+The Trainer's own files hold weights, optimizer, schedule and generator states. They do not hold
+the running loss between two log lines, the position in the epoch in samples, or whether the end of
+the epoch (its evaluation, its log line) was still to come. `mmrun_state.json` does.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mmrun.data.sampler import Start
+from mmrun.errors import CheckpointError
+
+FORMAT = 1
+NAME = "mmrun_state.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a training stood when a checkpoint was saved."""
+
+    step: int
+    epoch: int
+    """The epoch that the last sample came from, counted from 0."""
+    samples: int
+    """Samples of that epoch that were trained on, over all processes."""
+    epoch_done: bool
+    """Whether the end of that epoch (log line, evaluation) was passed too."""
+    running_loss: float = 0.0
+    """Sum of the losses since the last log line."""
+    total_loss: float = 0.0
+    """Sum of the losses up to the last log line, from step ``counted_from`` on."""
+    counted_from: int = 0
+    last_logged_step: int = 0
+    elapsed_s: float = 0.0
+    """Seconds of training, over all attempts."""
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    stopped_early: bool = False
+    best_by: str | None = None
+    """The metric that ``best_metric`` of the Trainer's state belongs to."""
+    optimizer: str = ""
+    parameters: tuple[tuple[str, ...], ...] = ()
+    """Names of the optimizer's parameters, group by group."""
+
+
+def write_position(folder: Path, position: Position) -> None:
+    """Write `mmrun_state.json` into a checkpoint that has not got its final name yet."""
+    content = {"format": FORMAT, **asdict(position)}
+    (folder / NAME).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def read_position(folder: Path) -> Position | None:
+    """Return the position of a checkpoint, or None for one that plain Hugging Face wrote."""
+    try:
+        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    found = content.pop("format")
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{folder / NAME} has format {found}; this mmrun reads format {FORMAT}",
+            hint="resume with the mmrun that wrote it",
+        )
+    content["parameters"] = tuple(tuple(group) for group in content["parameters"])
+    return Position(**content)
+
+
+def foreign_position(*, step: int, size: int, batch: int, accumulation: int) -> Position:
+    """Return the position of a checkpoint of plain Hugging Face, in steps of today's batch size."""
+    steps_per_epoch = math.ceil(math.ceil(size / batch) / accumulation)
+    epoch, steps = divmod(step, steps_per_epoch)
+    return Position(
+        step=step,
+        epoch=epoch - 1 if steps == 0 else epoch,
+        samples=size if steps == 0 else min(steps * accumulation * batch, size),
+        epoch_done=steps == 0,
+        counted_from=step,
+        last_logged_step=step,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """How the Trainer's loop enters an epoch that was begun by an earlier attempt."""
+
+    epoch: int
+    skip: int
+    """Batches of a process that the loop passes over."""
+    batches: int
+    """Batches of a process in this epoch, the skipped ones included."""
+    start: Start
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether only the end of the epoch is still to come."""
+        return self.skip == self.batches
+
+
+def enter(
+    position: Position, *, size: int, batch: int, accumulation: int, drop_last: bool
+) -> Entry:
+    """Return how to go on from ``position`` with today's batch size.
+
+    Args:
+        position: Where the training stood.
+        size: Samples in the training set.
+        batch: Samples of a micro-batch, over all processes.
+        accumulation: Micro-batches of an optimizer step.
+        drop_last: Whether an incomplete last batch is left out.
+    """
+    rounded = math.floor if drop_last else math.ceil
+    whole = rounded(size / batch)
+    if position.epoch_done:
+        return Entry(
+            epoch=position.epoch + 1,
+            skip=0,
+            batches=whole,
+            start=Start(epoch=position.epoch + 1, done=0, fill=0),
+        )
+    done = min(position.samples, size)
+    left = rounded((size - done) / batch)
+    # Steps of the loop are whole groups of `accumulation` batches, so it must skip whole groups.
+    skip = whole if left == 0 else (whole - left) // accumulation * accumulation
+    return Entry(
+        epoch=position.epoch,
+        skip=skip,
+        batches=skip + left,
+        start=Start(epoch=position.epoch, done=done, fill=skip * batch),
+    )

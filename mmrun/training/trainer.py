@@ -1,0 +1,471 @@
+"""The Hugging Face Trainer, made to go on where another process stopped.
+
+What is overridden here is private to transformers: the package is pinned to the minor version
+that was read (5.23), and `tests/architecture/test_trainer_overrides.py` fails when it moves.
+"""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+from transformers import (
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import TrainOutput
+
+from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
+from mmrun.errors import CheckpointError, ConfigError
+from mmrun.training.generators import generator_states_kept
+from mmrun.training.optimizer import continue_optimizer, parameter_groups
+from mmrun.training.position import (
+    Entry,
+    Position,
+    enter,
+    foreign_position,
+    read_position,
+    write_position,
+)
+from mmrun.training.stopping import StopWish
+
+logger = logging.getLogger(__name__)
+
+STATE = "trainer_state.json"
+PICKLED_ARGUMENTS = "training_args.bin"
+
+
+class CheckpointSink(Protocol):
+    """Where checkpoints go; the workflow hands one in."""
+
+    def open(self, step: int) -> Path:
+        """Return an empty folder for the files of ``step``."""
+        ...
+
+    def publish(
+        self, folder: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
+    ) -> None:
+        """Make what was written to ``folder`` the checkpoint of ``step``."""
+        ...
+
+
+class ResumableTrainer(Seq2SeqTrainer):
+    """A `Seq2SeqTrainer` whose attempts add up to one training.
+
+    Args:
+        sink: Takes the checkpoints.
+        stop: Asks the loop to stop after a last checkpoint.
+        log: Receives every log line of the Trainer: values and step.
+        arguments: Those of `Seq2SeqTrainer`.
+    """
+
+    # Set by the Trainer before they are used here; its own annotations allow None.
+    train_dataset: Any
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    state: Any
+
+    def __init__(
+        self,
+        *,
+        sink: CheckpointSink,
+        stop: StopWish,
+        log: Callable[[Mapping[str, float], int], None],
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self._sink = sink
+        self.stop = stop
+        self._before: Position | None = None
+        self._entry: Entry | None = None
+        self._epoch = 0
+        self.epoch_done = False
+        self._samples = 0
+        self._grad_norm: float | None = None
+        self._learning_rate: float | None = None
+        self._saved_step: int | None = None
+        self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
+        self._started = time.time()
+        self.add_callback(_Loop(self, log))
+
+    # Where to go on
+
+    def continue_from(self, checkpoint: Path) -> TrainOutput:
+        """Go on from ``checkpoint`` to the end of the training."""
+        self._before = self._position_of(checkpoint)
+        self._entry = self._entry_at(self._before)
+        self._saved_step = self._before.step
+        return self.train(resume_from_checkpoint=str(checkpoint))
+
+    def total_steps(self, checkpoint: Path | None) -> int:
+        """Return the step at which a training that goes on from ``checkpoint`` is done."""
+        if checkpoint is not None:
+            self._before = self._position_of(checkpoint)
+            self._entry = self._entry_at(self._before)
+        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[-1])
+
+    def _position_of(self, checkpoint: Path) -> Position:
+        position = read_position(checkpoint)
+        if position is not None:
+            return position
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        return foreign_position(
+            step=state.global_step,
+            size=len(self.train_dataset),
+            batch=self._batch(),
+            accumulation=self.args.gradient_accumulation_steps,
+        )
+
+    def _entry_at(self, position: Position) -> Entry:
+        if self.args.ignore_data_skip:
+            return enter(
+                Position(step=position.step, epoch=position.epoch, samples=0, epoch_done=False),
+                **self._loader_shape(),
+            )
+        return enter(position, **self._loader_shape())
+
+    def _loader_shape(self) -> dict[str, Any]:
+        return {
+            "size": len(self.train_dataset),
+            "batch": self._batch(),
+            "accumulation": self.args.gradient_accumulation_steps,
+            "drop_last": self.args.dataloader_drop_last,
+        }
+
+    def _batch(self) -> int:
+        return int(self._train_batch_size * self.args.world_size)
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
+        """Count what is left from the entry on: a changed batch size changes steps per epoch."""
+        epochs, updates, examples, samples, total, in_epoch, steps = (
+            super().set_initial_training_values(args, dataloader)
+        )
+        if self._entry is not None and self._before is not None:
+            done = math.ceil(self._entry.skip / args.gradient_accumulation_steps)
+            if args.max_steps > 0:
+                epochs = self._entry.epoch + math.ceil((steps - self._before.step + done) / updates)
+            else:
+                left = math.ceil(args.num_train_epochs * updates)
+                left -= self._entry.epoch * updates + done
+                steps = self._before.step + max(left, 0)
+        return epochs, updates, examples, samples, total, in_epoch, steps
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        if resume_from_checkpoint is None or self._entry is None or self._before is None:
+            begin: tuple[int, int] = super()._init_training_state(
+                max_steps, num_update_steps_per_epoch, num_train_epochs, None, trial
+            )
+            return begin
+        super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, None, trial
+        )
+        fresh = self.state
+        self.state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / STATE))
+        # The Trainer keeps the checkpoint's intervals and batch size; today's are the wish.
+        self.state.train_batch_size = fresh.train_batch_size
+        self.state.compute_steps(self.args, max_steps)
+        self.state.init_training_references(self, max_steps, num_train_epochs, trial)
+        self.state.best_model_checkpoint = None
+        self._continue_callbacks(self.state.stateful_callbacks)
+        self.state.stateful_callbacks = fresh.stateful_callbacks
+        self._continue_best(self._before.best_by)
+        return self._entry.epoch, self._entry.skip
+
+    def _continue_callbacks(self, saved: Mapping[str, Any]) -> None:
+        # Attributes (a patience counter) go on; arguments (the patience) are today's.
+        for callback in self.callback_handler.callbacks:
+            state = saved.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and isinstance(state, dict):
+                for name, value in state.get("attributes", {}).items():
+                    setattr(callback, name, value)
+
+    def _continue_best(self, best_by: str | None) -> None:
+        if best_by is None or best_by == self.args.metric_for_best_model:
+            return
+        self.state.best_metric = None
+        self.state.best_global_step = None
+        name = self.args.metric_for_best_model or ""
+        key = name if name.startswith("eval_") else f"eval_{name}"
+        better = max if self.args.greater_is_better else min
+        seen = [(line[key], line["step"]) for line in self.state.log_history if key in line]
+        if seen:
+            value = better(value for value, _ in seen)
+            self.state.best_metric = value
+            self.state.best_global_step = next(step for found, step in seen if found == value)
+
+    def _run_epoch(self, **loop: Any) -> None:  # type: ignore[override]
+        """Run an epoch, or what an earlier attempt left of it."""
+        self._epoch = loop["epoch"]
+        self.epoch_done = False
+        entry = self._entry
+        if entry is None or self._before is None or entry.epoch != self._epoch:
+            self._samples = 0
+            super()._run_epoch(**loop)
+            return
+        self._samples = entry.start.done
+        if entry.nothing_left or self.state.global_step >= self.state.max_steps:
+            self._end_epoch(loop)
+            return
+        accumulation = self.args.gradient_accumulation_steps
+        loop["steps_in_epoch"] = entry.batches
+        loop["num_update_steps_per_epoch"] = math.ceil(entry.batches / accumulation)
+        super()._run_epoch(**loop)
+
+    def _end_epoch(self, loop: Mapping[str, Any]) -> None:
+        # The attempt before died between the checkpoint of the last step and the epoch's end.
+        self._load_rng_state(loop["resume_from_checkpoint"])
+        self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+        self._maybe_log_save_evaluate(
+            self._tr_loss,
+            self._before.grad_norm if self._before else None,
+            loop["model"],
+            loop["trial"],
+            loop["epoch"],
+            loop["ignore_keys_for_eval"],
+            loop["start_time"],
+            learning_rate=self._before.learning_rate if self._before else None,
+        )
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+
+    def begin(self) -> None:
+        """Put the running sums back; called when the loop has reset them."""
+        self._started = time.time()
+        before = self._before
+        if before is None:
+            return
+        self._tr_loss = torch.tensor(before.running_loss, device=self.args.device)
+        self._total_loss_scalar = before.total_loss
+        self._globalstep_last_logged = before.last_logged_step
+        self._grad_norm = before.grad_norm
+        self._learning_rate = before.learning_rate
+
+    # Data
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        return EpochSampler(
+            self._order(dataset),
+            size=len(dataset),
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            start=self._entry.start if self._entry is not None else None,
+        )
+
+    def _order(self, dataset: Any) -> Order:
+        size = len(dataset)
+        strategy = str(getattr(self.args, "train_sampling_strategy", "random"))
+        if strategy == "random":
+            return shuffled(size)
+        if strategy == "sequential":
+            return sequential(size)
+        raise ConfigError(
+            f"training.train_sampling_strategy: {strategy!r} is not built yet",
+            hint="use 'random' or 'sequential'",
+        )
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
+        """Count the samples of the batch, then do the step."""
+        self._samples += len(inputs["labels"]) * self.args.world_size
+        loss: torch.Tensor = super().training_step(model, inputs, *rest)
+        return loss
+
+    # Evaluation
+
+    def _evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        # Evaluating must not move the generators: training goes on alike with any eval_steps.
+        with generator_states_kept():
+            metrics: dict[str, float] = super()._evaluate(*arguments, **options)
+        self._evaluated = (self.state.global_step, dict(metrics))
+        return metrics
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, *rest: Any, **options: Any
+    ) -> None:
+        if grad_norm is not None:
+            self._grad_norm = float(grad_norm)
+        self._learning_rate = options.get("learning_rate", self._learning_rate)
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, **options)
+
+    # Saving
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the Trainer's files and the position, and hand them to the sink."""
+        step = self.state.global_step
+        if step == self._saved_step:
+            return
+        self.store_flos()
+        folder = self._sink.open(step)
+        self.save_model(str(folder), _internal_call=True)
+        # A pickle that would carry secrets such as hub_token; the attempt's record has them masked.
+        (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        self._save_callbacks()
+        self.state.save_to_json(str(folder / STATE))
+        write_position(folder, self._position())
+        self._sink.publish(
+            folder, step=step, epoch=float(self.state.epoch or 0), metrics=self._metrics_here()
+        )
+        self._saved_step = step
+
+    def _save_callbacks(self) -> None:
+        self.state.best_model_checkpoint = None  # an absolute path of this machine
+        for callback in (*self.callback_handler.callbacks, self.control):
+            if isinstance(callback, ExportableState):
+                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+
+    def _metrics_here(self) -> Mapping[str, float]:
+        step, metrics = self._evaluated
+        return metrics if step == self.state.global_step else {}
+
+    def _position(self) -> Position:
+        early = self.control.should_training_stop and self.stop.reason is None
+        return Position(
+            step=self.state.global_step,
+            epoch=self._epoch,
+            samples=min(self._samples, len(self.train_dataset)),
+            epoch_done=self.epoch_done,
+            running_loss=float(self._tr_loss.item()),
+            total_loss=float(self._total_loss_scalar),
+            counted_from=self._before.counted_from if self._before else 0,
+            last_logged_step=self._globalstep_last_logged,
+            elapsed_s=self._elapsed_s(),
+            grad_norm=self._grad_norm,
+            learning_rate=self._learning_rate,
+            stopped_early=early and self.state.global_step < self.state.max_steps,
+            best_by=self.args.metric_for_best_model,
+            optimizer=self._optimizer_name(),
+            parameters=parameter_groups(self.optimizer, self.model),
+        )
+
+    def _elapsed_s(self) -> float:
+        earlier = self._before.elapsed_s if self._before else 0.0
+        return earlier + time.time() - self._started
+
+    def _optimizer_name(self) -> str:
+        wrapped = getattr(self.optimizer, "optimizer", self.optimizer)
+        return type(wrapped).__name__
+
+    # Loading
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self._before is None:
+            return
+        continue_optimizer(
+            Path(checkpoint),
+            optimizer=getattr(self.optimizer, "optimizer", self.optimizer),
+            scheduler=self.lr_scheduler,
+            model=self.model,
+            before=self._before,
+        )
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights are stored once and are no loss; anything else missing is.
+        self.model.tie_weights()
+        tied = set(getattr(self.model, "all_tied_weights_keys", None) or {})
+        missing = sorted(set(load_result.missing_keys) - tied)
+        unknown = sorted(load_result.unexpected_keys)
+        if missing or unknown:
+            names = ", ".join((missing or unknown)[:3])
+            raise CheckpointError(
+                f"the checkpoint does not fit the model: {len(missing)} tensors missing, "
+                f"{len(unknown)} unknown ({names}, …)",
+                hint="resume with the model section that the run was started with",
+            )
+
+    # The end
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        if self.stop.reason is not None:
+            self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+            self.is_in_train = False
+            return TrainOutput(self.state.global_step, math.nan, {})
+        self._save_checkpoint(self.model, trial)
+        if self._before is not None:
+            self._initial_global_step = self._before.counted_from
+            start_time -= self._before.elapsed_s
+        return super()._finalize_training(trial, num_train_samples, start_time)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the training ended before its last step without being asked to stop."""
+        return self.stop.reason is None and self.state.global_step < self.state.max_steps
+
+
+class _Loop(TrainerCallback):
+    """What the loop of the Trainer tells: its begin, each log line, each end of a step."""
+
+    def __init__(
+        self, trainer: ResumableTrainer, log: Callable[[Mapping[str, float], int], None]
+    ) -> None:
+        self._trainer = trainer
+        self._log = log
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put the running sums back."""
+        self._trainer.begin()
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Hand the values on."""
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self._log(numbers, state.global_step)
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop after this step, with a checkpoint, when that was asked for."""
+        if self._trainer.stop.reason is not None:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the end of the epoch to the next attempt when this one stops on request."""
+        if self._trainer.stop.reason is not None:
+            control.should_log = control.should_evaluate = control.should_save = False
+        else:
+            self._trainer.epoch_done = True
+
+
+def steps_done(checkpoint: Path) -> int:
+    """Return the step of a checkpoint folder from the Trainer's own state."""
+    content = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    return int(content["global_step"])
+
+
+def silence_reporters() -> None:
+    """Keep the MLflow callback of transformers out, whatever `report_to` says."""
+    os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
+
+
+__all__ = ["CheckpointSink", "ResumableTrainer", "Seq2SeqTrainingArguments", "steps_done"]
