@@ -117,10 +117,13 @@ class LocalCheckpoints:
         for folder in sorted(self._children(self.folder / SUPERSEDED)):
             yield from self._entries_in(folder)
 
-    def rejected(self) -> Sequence[str]:
-        """Return the names of what earlier attempts found broken."""
-        found = (path for path in self._children(self.folder / REJECTED) if path.is_dir())
-        return sorted(f"{REJECTED}/{path.name}" for path in found)
+    def every(self) -> Sequence[Saved]:
+        """Return all with a usable manifest, the superseded ones after the others."""
+        return [saved for e in (*self.entries(), *self.set_aside()) if (saved := e.saved)]
+
+    def rejected(self) -> Iterator[Entry]:
+        """Yield what earlier attempts found broken."""
+        yield from self._entries_in(self.folder / REJECTED)
 
     def problem(self, name: str) -> str | None:
         """Verify one checkpoint, content included, and say what is wrong with it."""
@@ -155,9 +158,7 @@ class LocalCheckpoints:
         """Remove all but the newest ``keep_last``, the best and ``keep``; None removes nothing."""
         if keep_last is None:
             return []
-        every = [saved for saved, _ in self.list()]
-        every += [saved for entry in self.set_aside() if (saved := entry.saved)]
-        drop = to_drop(every, keep_last=keep_last, keep_best=1, keep=keep, lineage=lineage)
+        drop = to_drop(self.every(), keep_last=keep_last, keep_best=1, keep=keep, lineage=lineage)
         for saved in drop:
             self.remove(saved.name)
         return [saved.name for saved in drop]

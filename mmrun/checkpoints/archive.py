@@ -1,0 +1,356 @@
+"""Finds the checkpoint that a reference means, on disk or in the store, and brings it here."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.entry import Entry, folder_name
+from mmrun.checkpoints.local import SUPERSEDED, LocalCheckpoints
+from mmrun.checkpoints.manifest import MANIFEST, Manifest
+from mmrun.checkpoints.plain import plain_step
+from mmrun.checkpoints.policy import Lineage, Saved, best_first, live, newest_first
+from mmrun.checkpoints.policy import superseded as is_superseded
+from mmrun.checkpoints.reference import FORMS, Reference
+from mmrun.checkpoints.remote import NO_MANIFEST, RemoteCheckpoints
+from mmrun.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+Where = Literal["local", "remote", "path"]
+
+
+class NothingSaved(CheckpointError):  # noqa: N818 (a state that a resume may accept)
+    """The run has no checkpoint at all that counts: its training starts at step 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A checkpoint that was passed over, and why."""
+
+    name: str
+    step: int
+    where: Where
+    reason: str
+
+    def __str__(self) -> str:
+        place = "in the store" if self.where == "remote" else "here"
+        return f"{self.name} ({place}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The checkpoint that a reference means.
+
+    One on disk has been verified; one in the store so far by names and sizes only, ``bring``
+    verifies the rest. ``manifest`` is None for a folder that plain Hugging Face wrote.
+    """
+
+    name: str
+    step: int
+    manifest: Manifest | None
+    where: Where
+    path: Path | None = None
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One checkpoint of a run: the same step and attempt, here, in the store, or both."""
+
+    saved: Saved
+    local: Entry | None
+    remote: Entry | None
+
+
+def found_at(path: Path) -> Found:
+    """Verify the checkpoint in a folder that the user named; mmrun's own or plain."""
+    folder = path.resolve()
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no checkpoint folder {path}", hint=f"write {FORMS}")
+    if not (folder / MANIFEST).exists():
+        return _found_plain(path, folder)
+    try:
+        manifest = manifests.read(folder)
+    except CheckpointError as error:
+        raise _not_whole(str(path), str(error)) from error
+    problem = manifests.problem_with(folder, manifest)
+    if problem is not None:
+        raise _not_whole(str(path), problem)
+    return Found(name=folder.name, step=manifest.step, manifest=manifest, where="path", path=folder)
+
+
+def _found_plain(path: Path, folder: Path) -> Found:
+    inside = sorted(child.name for child in folder.glob("checkpoint-*") if child.is_dir())
+    if inside:
+        raise CheckpointError(
+            f"{path} is a folder of checkpoints, not one of them",
+            hint=f"name one: {', '.join(str(path / name) for name in inside[:4])}",
+        )
+    try:
+        step = plain_step(folder)
+    except CheckpointError as error:
+        raise _not_whole(str(path), f"it has no {MANIFEST}, and {error}") from error
+    return Found(name=folder.name, step=step, manifest=None, where="path", path=folder)
+
+
+def _not_whole(name: str, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint {name} is not whole: {problem}",
+        hint="see what there is with 'mmrun checkpoints list', or resume from latest",
+    )
+
+
+class Archive:
+    """The checkpoints of one run, wherever they are; ``remote`` None means offline."""
+
+    def __init__(
+        self, local: LocalCheckpoints, remote: RemoteCheckpoints | None, *, run_id: str | None
+    ) -> None:
+        self._local = local
+        self._remote = remote
+        self._run_id = run_id
+
+    def resolve(self, reference: Reference, *, lineage: Lineage = ()) -> Found:
+        """Return what ``reference`` means; changes nothing, downloads only manifests.
+
+        ``latest`` and ``best`` pass over what is broken and say so in ``rejected``.
+
+        Raises:
+            NothingSaved: ``latest`` or ``best`` of a run that never saved.
+            CheckpointError: there is none like that, or none is whole.
+            TrackingError: the store is out of reach, so nothing can be said.
+        """
+        if reference.path is not None:
+            return found_at(reference.path)
+        if reference.uri is not None:
+            raise CheckpointError(
+                f"{reference.uri} does not say which run it is of", hint=f"write {FORMS}"
+            )
+        every, broken = self._survey()
+        return self._choose(reference, every, broken=broken, lineage=lineage, but=())
+
+    def bring(self, found: Found) -> Path:
+        """Return a verified local folder of ``found``, restored from the store if it is there."""
+        self._set_aside_broken(found)
+        if found.path is not None:
+            return found.path
+        if self._remote is None or found.manifest is None:
+            raise CheckpointError(f"{found.name} is in the store, which is not used now")
+        target = self._place_for(found.manifest)
+        if not target.exists():
+            self._remote.restore(found.name, to=target)
+        return target
+
+    def obtain(self, reference: Reference, *, lineage: Lineage = ()) -> tuple[Found, Path]:
+        """Resolve and bring; a download that turns out broken is passed over like the others."""
+        found = self.resolve(reference, lineage=lineage)
+        but: tuple[Rejected, ...] = ()
+        while True:
+            try:
+                return found, self.bring(found)
+            except CheckpointError as error:
+                if reference.named or found.where != "remote":
+                    raise
+                logger.warning("%s is passed over: %s", found.name, error)
+                but += (_rejected(found, str(error)),)
+            every, broken = self._survey()
+            found = self._choose(reference, every, broken=broken, lineage=lineage, but=but)
+
+    def candidates(self) -> Sequence[Candidate]:
+        """Return the run's checkpoints that have a manifest, newest first."""
+        return self._survey()[0]
+
+    def _survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
+        """Pair what is here with what is in the store; and what bears a name but no manifest."""
+        here = [*self._local.entries(), *self._local.set_aside()]
+        there = [] if self._remote is None else self._remote.entries()
+        local = {saved.key: entry for entry in here if self._ours(entry) and (saved := entry.saved)}
+        remote = {saved.key: entry for entry in there if (saved := entry.saved)}
+        candidates = [
+            Candidate(saved=saved, local=local.get(saved.key), remote=remote.get(saved.key))
+            for key in local.keys() | remote.keys()
+            if (saved := (local.get(key) or remote[key]).saved)
+        ]
+        candidates.sort(key=lambda one: one.saved.key, reverse=True)
+        at_hand = self._local.entries()
+        return candidates, [*_broken(at_hand, "local"), *_broken(there, "remote")]
+
+    def _ours(self, entry: Entry) -> bool:
+        if entry.manifest is None or self._run_id is None:
+            return True
+        return entry.manifest.run_id == self._run_id
+
+    def _choose(
+        self,
+        reference: Reference,
+        every: Sequence[Candidate],
+        *,
+        broken: Sequence[Rejected],
+        lineage: Lineage,
+        but: tuple[Rejected, ...],
+    ) -> Found:
+        wanted = _in_order(reference, every, lineage)
+        rejected = [*but]
+        for candidate in wanted:
+            for found in self._copies(candidate, rejected):
+                if not any((found.name, found.where) == (one.name, one.where) for one in but):
+                    passed = [*rejected, *_in_the_way(found, broken, reference)]
+                    return replace(found, rejected=tuple(passed))
+        names = _names(every, lineage)
+        if reference.named:
+            raise self._not_there(reference, [*rejected, *broken], names=names)
+        if reference.which == "best" and every and not wanted:
+            raise CheckpointError(
+                f"{self._run} has no best checkpoint: none was saved with the metric to choose by",
+                hint="use latest, or train with metric_for_best_model and evaluation",
+            )
+        raise self._nothing_whole([*rejected, *broken], names=names, lineage=lineage)
+
+    def _copies(self, candidate: Candidate, rejected: list[Rejected]) -> Iterator[Found]:
+        """Yield the copies of one checkpoint that can be used, the local one first."""
+        here, there = candidate.local, candidate.remote
+        if here is not None and here.manifest is not None:
+            problem = self._local_problem(here, here.manifest, there)
+            if problem is None:
+                path = self._local.path(here.name)
+                yield _found(here.name, here.manifest, where="local", path=path)
+            else:
+                rejected.append(
+                    Rejected(name=here.name, step=here.step, where="local", reason=problem)
+                )
+        if there is not None and there.manifest is not None and self._remote is not None:
+            problem = self._remote.problem(there.name, there.manifest)
+            if problem is None:
+                yield _found(there.name, there.manifest, where="remote", path=None)
+            else:
+                rejected.append(
+                    Rejected(name=there.name, step=there.step, where="remote", reason=problem)
+                )
+
+    def _local_problem(self, entry: Entry, here: Manifest, there: Entry | None) -> str | None:
+        if there and there.manifest and there.manifest.to_json() != here.to_json():
+            return f"its {MANIFEST} is not the one in the store"
+        return self._local.problem(entry.name)
+
+    @property
+    def _run(self) -> str:
+        return f"run {self._run_id}" if self._run_id else str(self._local.folder)
+
+    def _not_there(
+        self, reference: Reference, broken: Sequence[Rejected], *, names: Sequence[str]
+    ) -> CheckpointError:
+        reasons = tuple(str(one) for one in broken if one.step == reference.which)
+        if not reasons:
+            return CheckpointError(
+                f"{self._run} has no checkpoint {reference.text}", hint=_choice(names)
+            )
+        problem = f"checkpoint {reference.text} of {self._run} is not whole: {reasons[0]}"
+        return CheckpointError(problem, hint=_choice(names), more=reasons[1:])
+
+    def _nothing_whole(
+        self, broken: Sequence[Rejected], *, names: Sequence[str], lineage: Lineage
+    ) -> CheckpointError:
+        """Tell a run whose checkpoints are all broken from one that never saved."""
+        reasons = [str(one) for one in broken if one.reason != NO_MANIFEST]
+        reasons += [
+            f"{entry.name}: found broken earlier"
+            for entry in self._local.rejected()
+            if not ((saved := entry.saved) and is_superseded(saved, lineage))
+        ]
+        if not reasons:
+            return NothingSaved(f"{self._run} has saved no checkpoint yet", hint=_choice(names))
+        return CheckpointError(
+            f"{self._run} has checkpoints, but none of them is whole",
+            hint="put one of them back in order, or start a new run with "
+            "--overwrite_output_dir true",
+            more=tuple(reasons),
+        )
+
+    def _set_aside_broken(self, found: Found) -> None:
+        for one in found.rejected:
+            logger.warning("%s is passed over: %s", one.name, one.reason)
+            if one.where == "local" and self._local.path(one.name).exists():
+                self._local.reject(one.name, one.reason)
+
+    def _place_for(self, manifest: Manifest) -> Path:
+        """Return where a restored checkpoint goes: its name, or beside, where that is taken."""
+        plain = self._local.path(folder_name(manifest.step))
+        aside = self._local.path(f"{SUPERSEDED}/a{manifest.attempt}/{plain.name}")
+        for place in (plain, aside):
+            if not place.exists():
+                return place
+            if self._is_copy(place, manifest):
+                return place
+        raise CheckpointError(
+            f"there is no free place for step {manifest.step} in {self._local.folder}",
+            hint="use another --output_dir",
+        )
+
+    def _is_copy(self, place: Path, manifest: Manifest) -> bool:
+        try:
+            same = manifests.read(place).to_json() == manifest.to_json()
+        except CheckpointError:
+            return False
+        return same and manifests.problem_with(place, manifest) is None
+
+
+def _in_order(
+    reference: Reference, every: Sequence[Candidate], lineage: Lineage
+) -> Sequence[Candidate]:
+    """Return the candidates that ``reference`` allows, the preferred one first."""
+    by_key = {one.saved.key: one for one in every}
+    saved = [one.saved for one in every]
+    if isinstance(reference.which, int) and reference.attempt is not None:
+        exact = by_key.get((reference.which, reference.attempt))
+        return [exact] if exact else []
+    alive = live(saved, lineage)
+    if reference.which == "best":
+        return [by_key[one.key] for one in best_first(alive)]
+    if isinstance(reference.which, int):
+        alive = [one for one in alive if one.step == reference.which]
+    return [by_key[one.key] for one in newest_first(alive)]
+
+
+def _found(name: str, manifest: Manifest, *, where: Where, path: Path | None) -> Found:
+    return Found(name=name, step=manifest.step, manifest=manifest, where=where, path=path)
+
+
+def _rejected(found: Found, reason: str) -> Rejected:
+    return Rejected(name=found.name, step=found.step, where=found.where, reason=reason)
+
+
+def _broken(entries: Iterable[Entry], where: Where) -> Iterator[Rejected]:
+    for entry in entries:
+        if entry.problem is not None:
+            yield Rejected(name=entry.name, step=entry.step, where=where, reason=entry.problem)
+
+
+def _in_the_way(
+    found: Found, broken: Sequence[Rejected], reference: Reference
+) -> Iterator[Rejected]:
+    """Yield the folders without a manifest that were passed over on the way to ``found``."""
+    for one in broken:
+        if one.step == found.step or (one.step > found.step and not reference.named):
+            yield one
+
+
+def _names(every: Sequence[Candidate], lineage: Lineage) -> Sequence[str]:
+    """Return how each candidate can be named: a bare step where that is enough."""
+    alive = live((one.saved for one in every), lineage)
+    bare = {one.step: one.attempt for one in reversed(newest_first(alive))}
+    return [
+        str(one.saved.step)
+        if bare.get(one.saved.step) == one.saved.attempt
+        else f"{one.saved.step}.a{one.saved.attempt}"
+        for one in every
+    ]
+
+
+def _choice(names: Sequence[str]) -> str:
+    if not names:
+        return "start the training without --resume_from_checkpoint"
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")  # noqa: PLR2004
+    return f"one of these steps: {shown}; for example --resume_from_checkpoint {names[0]}"
