@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from mmrun.errors import TrackingError
+
 RunStatus = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
+
+
+class UnreachableError(TrackingError):
+    """The store did not answer: nothing is known about what it holds, and asking later may help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +51,8 @@ class Artifact:
 class ArtifactStore(Protocol):
     """The files of one run.
 
-    Every method raises ``TrackingError`` when the store cannot be reached, and never answers
-    "nothing there" in that case.
+    Every method raises ``UnreachableError`` when the store cannot be reached, and never answers
+    "nothing there" in that case; another ``TrackingError`` is a refusal.
     """
 
     def list(self, folder: str = "") -> list[Artifact]:
@@ -71,7 +77,11 @@ class ArtifactStore(Protocol):
 
 
 class RunStore(Protocol):
-    """Where runs live. Every method raises ``TrackingError`` with what happened and a hint."""
+    """Where runs live.
+
+    Every method raises ``TrackingError`` with what happened and a hint, and its kind
+    ``UnreachableError`` where the store did not answer.
+    """
 
     @property
     def uri(self) -> str:

@@ -1,0 +1,62 @@
+"""Tracking URIs: which one counts, made absolute, and shown without secrets; no I/O."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)([^?]*)(.*)$", re.DOTALL)
+_SECRET_IN_QUERY = re.compile(
+    r"([?&][^=&]*(?:password|passwd|pwd|token|secret|odbc_connect)[^=&]*=)[^&]*", re.IGNORECASE
+)
+
+
+def tracking_uri(configured: str | None, *, project: Path) -> str:
+    """Return the URI that counts: MLFLOW_TRACKING_URI, the configured one, the embedded default.
+
+    A relative SQLite path is made absolute: the environment's from the current folder, the
+    others from ``project``.
+    """
+    if from_environment := os.environ.get("MLFLOW_TRACKING_URI"):
+        return _absolute(from_environment, folder=Path.cwd())
+    return _absolute(configured or "sqlite:///mlflow.db", folder=project)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite URI; None for every other kind, and for a database in memory."""
+    match = _SQLITE.match(uri)
+    if match is None or match[2] in {"", ":memory:"}:
+        return None
+    return Path(match[2])
+
+
+def without_secrets(uri: str) -> str:
+    """Return ``uri`` as it may be shown and stored: passwords and tokens as ``***``."""
+    parts = urlsplit(uri)
+    netloc = parts.netloc
+    if "@" in netloc:
+        user, _, host = netloc.rpartition("@")
+        name, colon, _ = user.partition(":")
+        netloc = f"{name}{colon and ':***'}@{host}"
+    query = _SECRET_IN_QUERY.sub(r"\1***", f"?{parts.query}")[1:]
+    if (netloc, query) == (parts.netloc, parts.query):
+        return uri
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def split_login(uri: str) -> tuple[str, str | None, str | None]:
+    """Return an HTTP URI without its login, and the login's name and password."""
+    parts = urlsplit(uri)
+    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+        return uri, None, None
+    user, _, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    return urlunsplit(parts._replace(netloc=host)), unquote(name), unquote(password)
+
+
+def _absolute(uri: str, *, folder: Path) -> str:
+    file = sqlite_file(uri)
+    match = _SQLITE.match(uri)
+    if file is None or match is None or file.is_absolute():
+        return uri
+    return f"{match[1]}{(folder / file).resolve()}{match[3]}"
