@@ -165,7 +165,7 @@ class Archive:
 
     def _survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
         """Pair what is here with what is in the store; and what bears a name but no manifest."""
-        here = [*self._local.entries(), *self._local.set_aside()]
+        here = [*self._local.set_aside(), *self._local.entries()]
         there = [] if self._remote is None else self._remote.entries()
         local = {saved.key: entry for entry in here if self._ours(entry) and (saved := entry.saved)}
         remote = {saved.key: entry for entry in there if (saved := entry.saved)}

@@ -136,7 +136,7 @@ class Publisher:
             self._shorten_queue()
             return bool(self._spool.waiting())
         if self._away:
-            logger.info("the artifact store answers again; every checkpoint has been sent")
+            logger.info("the store takes checkpoints again, all have been sent")
         self._away = False
         return False
 
@@ -171,5 +171,7 @@ class Publisher:
 
     def _say_away(self, error: TrackingError) -> None:
         if not self._away:
-            logger.warning("the artifact store is out of reach, checkpoints wait here: %s", error)
+            logger.warning(
+                "the store takes no checkpoints now, they wait in %s: %s", self._spool.folder, error
+            )
         self._away = True

@@ -12,7 +12,7 @@ from mmrun.checkpoints.manifest import MANIFEST, Manifest
 from mmrun.checkpoints.policy import Saved
 from mmrun.errors import CheckpointError, TrackingError
 from mmrun.progress import progress
-from mmrun.tracking.store import ArtifactStore
+from mmrun.tracking.store import ArtifactStore, UnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ class RemoteCheckpoints:
     def _download(self, path: str, *, to: Path) -> None:
         try:
             self._artifacts.download(path, to=to)
+        except UnreachableError:
+            raise
         except TrackingError:
             parent, _, name = path.rpartition("/")
             listed = {artifact.path.rpartition("/")[2] for artifact in self._artifacts.list(parent)}
@@ -171,6 +173,8 @@ class RemoteCheckpoints:
     def _delete(self, path: str) -> bool:
         try:
             self._artifacts.delete(path)
+        except UnreachableError:
+            raise
         except TrackingError as error:
             if not self._cannot_delete:
                 logger.warning("the store did not delete %s, old checkpoints stay: %s", path, error)

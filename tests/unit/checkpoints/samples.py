@@ -10,7 +10,7 @@ from mmrun.checkpoints.policy import Lineage, Retention
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import TrackingError
-from mmrun.tracking.store import Artifact
+from mmrun.tracking.store import Artifact, UnreachableError
 
 RUN = "0123456789abcdef0123456789abcdef"
 LOSS = Selection(metric="eval_loss", greater_is_better=False)
@@ -55,7 +55,7 @@ class FolderStore:
     def _request(self, what: str) -> None:
         self.requests.append(what)
         if self.away:
-            raise TrackingError("the store does not answer")
+            raise UnreachableError("the store does not answer")
 
     def list(self, folder: str = "") -> list[Artifact]:
         self._request(f"list {folder}")
