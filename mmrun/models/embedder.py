@@ -1,0 +1,293 @@
+"""The model: feature extractor (optional), mapper, and a sequence-to-sequence backbone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel, initialization
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from mmrun.models.configuration import MultimodalEmbedderConfig
+from mmrun.models.extractor import FeatureExtractor
+from mmrun.models.mapper import Mapper
+
+_IGNORED = -100
+
+
+class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
+    """The encoder reads prompt, mapped frames and an end mark; the decoder writes text."""
+
+    config_class = MultimodalEmbedderConfig
+    config: MultimodalEmbedderConfig
+    base_model_prefix = "multimodal_embedder"
+    main_input_name = "input_frames"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: MultimodalEmbedderConfig) -> None:
+        super().__init__(config)
+        extractor = config.feature_extractor_config
+        self.feature_extractor = FeatureExtractor.from_config(extractor) if extractor else None
+        self.multimodal_mapper = Mapper(config)
+        self.backbone: Any = AutoModelForSeq2SeqLM.from_config(config.backbone_config)
+        self.post_init()
+        # The Trainer compares these with what a checkpoint lacks: tied weights are there once.
+        self._keys_to_ignore_on_save = set(self.all_tied_weights_keys)
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Take the parts that the configuration names out of training."""
+        config, backbone = self.config, self.backbone
+        parts: Sequence[tuple[bool, nn.Module | None]] = (
+            (config.freeze_feature_extractor, self.feature_extractor),
+            (config.freeze_multimodal_mapper, self.multimodal_mapper),
+            (config.freeze_backbone, backbone),
+            (config.freeze_encoder_embed_tokens, backbone.get_encoder().get_input_embeddings()),
+            (config.freeze_decoder_embed_tokens, backbone.get_decoder().get_input_embeddings()),
+            (config.freeze_lm_head, backbone.get_output_embeddings()),
+        )
+        self.requires_grad_(requires_grad=True)
+        for frozen, part in parts:
+            if frozen and part is not None:
+                part.requires_grad_(requires_grad=False)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Start the mapper as torch does; the other parts know how they start themselves."""
+        if isinstance(module, (nn.Linear, nn.Conv1d)):
+            initialization.kaiming_uniform_(module.weight, a=5**0.5)
+            if module.bias is not None:
+                inputs = module.weight[0].numel()
+                initialization.uniform_(module.bias, -(inputs**-0.5), inputs**-0.5)
+        elif isinstance(module, nn.LayerNorm):
+            initialization.ones_(module.weight)
+            initialization.zeros_(module.bias)
+
+    def get_encoder(self, modality: str | None = None) -> Any:
+        """Return the backbone's encoder."""
+        return self.backbone.get_encoder() if modality is None else None
+
+    def get_decoder(self) -> Any:
+        """Return the backbone's decoder."""
+        return self.backbone.get_decoder()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the backbone's table of tokens."""
+        table: nn.Module = self.backbone.get_input_embeddings()
+        return table
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the layer that scores the tokens."""
+        layer: nn.Module = self.backbone.get_output_embeddings()
+        return layer
+
+    def forward(
+        self,
+        input_frames: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        encoder_prompt: Tensor | None = None,
+        encoder_prompt_length_padding_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        encoder_outputs: Any = None,
+        past_key_values: Any = None,
+        num_items_in_batch: Tensor | int | None = None,
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Score the next tokens.
+
+        Args:
+            input_frames: ``[B, T, D]``, or ``[B, T, C, H, W]`` for a feature extractor.
+            attention_mask: which frames are real ``[B, T]``; with ``encoder_outputs``, which of
+                their positions are.
+            encoder_prompt: ids ``[B, P]`` that the encoder reads before the frames.
+            encoder_prompt_length_padding_mask: which of these are real.
+            decoder_input_ids: prompts, or what was generated so far; with ``labels`` they are not
+                used, because labels begin with the prompt.
+            decoder_attention_mask: which of these are real.
+            labels: ids ``[B, L]``, -100 where nothing counts.
+            encoder_outputs: what ``encode`` gave before.
+            past_key_values: the decoder's cache.
+            num_items_in_batch: by how many labels the sum of the losses is divided, when a step
+                has several batches; else by those of this batch.
+            label_smoothing: the share of the target that is spread over all tokens.
+            **kwargs: go to the backbone.
+        """
+        if encoder_outputs is None:
+            encoder_outputs, attention_mask = self.encode(
+                input_frames=input_frames,
+                attention_mask=attention_mask,
+                encoder_prompt=encoder_prompt,
+                encoder_prompt_length_padding_mask=encoder_prompt_length_padding_mask,
+            )
+        if labels is not None:
+            decoder_input_ids, decoder_attention_mask = self._shifted(labels), None
+            kwargs["use_cache"] = False
+        outputs: Seq2SeqLMOutput = self.backbone(
+            encoder_outputs=encoder_outputs,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        if labels is not None:
+            outputs.loss = token_loss(
+                outputs.logits, labels, items=num_items_in_batch, label_smoothing=label_smoothing
+            )
+        return outputs
+
+    def encode(
+        self,
+        *,
+        input_frames: Tensor | None,
+        attention_mask: Tensor | None,
+        encoder_prompt: Tensor | None = None,
+        encoder_prompt_length_padding_mask: Tensor | None = None,
+    ) -> tuple[BaseModelOutput, Tensor]:
+        """Return the encoder's outputs, and which of their positions are real."""
+        if input_frames is None:
+            raise ValueError("input_frames or encoder_outputs must be given")
+        if attention_mask is None:
+            attention_mask = input_frames.new_ones(input_frames.shape[:2], dtype=torch.long)
+        features = input_frames
+        if self.feature_extractor is not None:
+            features = self.feature_extractor(features)
+        parts = [self.multimodal_mapper(features, attention_mask)]
+        if encoder_prompt is not None:
+            mask = encoder_prompt_length_padding_mask
+            mask = torch.ones_like(encoder_prompt) if mask is None else mask
+            parts.insert(0, (self._embedded(encoder_prompt), mask))
+        end = torch.full_like(attention_mask[:, :1], self._one_eos())
+        parts.append((self._embedded(end), torch.ones_like(end)))
+        positions, mask = packed(parts)
+        return self.backbone.get_encoder()(inputs_embeds=positions, attention_mask=mask), mask
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        encoder = self.backbone.get_encoder()
+        embedded: Tensor = encoder.get_input_embeddings()(ids)
+        return embedded * getattr(encoder, "embed_scale", 1.0)
+
+    def _one_eos(self) -> int:
+        eos = self.config.eos_token_id
+        return int(eos[0] if isinstance(eos, list) else eos or 0)
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        """Return what the decoder reads when it is to write ``labels``."""
+        shifted = labels.roll(1, dims=1).masked_fill(labels.roll(1, dims=1) == _IGNORED, self._pad)
+        shifted[:, 0] = self._start
+        return shifted
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """Return what the decoder reads when it is to write ``labels``."""
+        return self._shifted(labels)
+
+    @property
+    def _pad(self) -> int:
+        return int(self.config.pad_token_id or 0)
+
+    @property
+    def _start(self) -> int:
+        return int(self.config.decoder_start_token_id or 0)
+
+    @torch.no_grad()
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Write text; prompts of the decoder may differ in length, and come back with the text."""
+        kwargs.pop("labels", None)
+        prompts = kwargs.pop("decoder_input_ids", None)
+        mask = kwargs.pop("decoder_attention_mask", None)
+        if prompts is None:
+            return super().generate(*args, **kwargs)
+        mask = torch.ones_like(prompts) if mask is None else mask
+        lengths = mask.sum(dim=1)
+        # Padded prompts would shift what the decoder takes for positions: one call a length.
+        groups = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
+        written = [
+            super(MultimodalEmbedderModel, self).generate(
+                *(_rows(value, rows, total=len(prompts)) for value in args),
+                decoder_input_ids=self._started(prompts[rows, : int(lengths[rows[0]])]),
+                **{name: _rows(value, rows, total=len(prompts)) for name, value in kwargs.items()},
+            )
+            for rows in groups
+        ]
+        if len(groups) == 1:
+            return written[0]
+        if not all(isinstance(tokens, Tensor) for tokens in written):
+            raise ValueError("prompts of different lengths: return_dict_in_generate is not there")
+        return self._joined(written, groups, total=len(prompts))
+
+    def _started(self, prompts: Tensor) -> Tensor:
+        return (
+            torch.cat([torch.full_like(prompts[:, :1], self._start), prompts], dim=1)
+            if (prompts.shape[1])
+            else prompts.new_full((len(prompts), 1), self._start)
+        )
+
+    def _joined(self, written: Sequence[Tensor], groups: Sequence[Tensor], *, total: int) -> Tensor:
+        copies = len(written[0]) // len(groups[0])
+        longest = max(tokens.shape[1] for tokens in written)
+        joined = written[0].new_full((total, copies, longest), self._pad)
+        for tokens, rows in zip(written, groups, strict=True):
+            joined[rows, :, : tokens.shape[1]] = tokens.unflatten(0, (len(rows), copies))
+        return joined.flatten(0, 1)
+
+    def _prepare_text_encoder_decoder_kwargs_for_generation(
+        self,
+        inputs_tensor: Tensor,
+        model_kwargs: dict[str, Any],
+        model_input_name: str | None,
+        generation_config: Any,
+    ) -> dict[str, Any]:
+        """Encode once; afterwards the mask is that of the encoder's positions."""
+        prompt = model_kwargs.pop("encoder_prompt", None)
+        prompt_mask = model_kwargs.pop("encoder_prompt_length_padding_mask", None)
+        model_kwargs["encoder_outputs"], model_kwargs["attention_mask"] = self.encode(
+            input_frames=inputs_tensor,
+            attention_mask=model_kwargs.get("attention_mask"),
+            encoder_prompt=prompt,
+            encoder_prompt_length_padding_mask=prompt_mask,
+        )
+        return model_kwargs
+
+
+def packed(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Join positions ``[B, T, C]`` with masks ``[B, T]``, so that no gap is between real ones.
+
+    Without gaps the position numbers of a sample do not depend on the others in its batch.
+    """
+    positions = torch.cat([part for part, _ in parts], dim=1)
+    mask = torch.cat([mask for _, mask in parts], dim=1)
+    if bool(mask.all()):
+        return positions, mask
+    order = mask.argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(dim=1).max())]
+    chosen = order[:, :, None].expand(-1, -1, positions.shape[2])
+    return positions.gather(1, chosen), mask.gather(1, order)
+
+
+def token_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    items: Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the mean cross entropy of the labels that count, padding or none."""
+    total = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(),
+        labels.flatten(),
+        ignore_index=_IGNORED,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    count = (labels != _IGNORED).sum() if items is None else items
+    return total / count
+
+
+def _rows(value: Any, rows: Tensor, *, total: int) -> Any:
+    """Return the chosen rows of what has one a sample, and anything else as it is."""
+    return value[rows] if isinstance(value, Tensor) and value.shape[:1] == (total,) else value
