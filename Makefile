@@ -40,7 +40,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found" >&2; \
 		echo "try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
-	python -m pip install --quiet -c constraints.txt -e '.[features,image,demo,dev]'
+	@echo "installing into $(VENV), which takes some minutes the first time"
+	python -m pip install --quiet --quiet -c constraints.txt -e '.[features,image,demo,dev]'
 	@touch $@
 
 clean:
