@@ -129,7 +129,7 @@ class Archive:
             raise CheckpointError(
                 f"{reference.uri} does not say which run it is of", hint=f"write {FORMS}"
             )
-        every, broken = self._survey()
+        every, broken = self.survey()
         return self._choose(reference, every, broken=broken, lineage=lineage, but=())
 
     def bring(self, found: Found) -> Path:
@@ -156,15 +156,11 @@ class Archive:
                     raise
                 logger.warning("%s is passed over: %s", found.name, error)
                 but += (_rejected(found, str(error)),)
-            every, broken = self._survey()
+            every, broken = self.survey()
             found = self._choose(reference, every, broken=broken, lineage=lineage, but=but)
 
-    def candidates(self) -> Sequence[Candidate]:
-        """Return the run's checkpoints that have a manifest, newest first."""
-        return self._survey()[0]
-
-    def _survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
-        """Pair what is here with what is in the store; and what bears a name but no manifest."""
+    def survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
+        """Return the run's checkpoints, newest first, and the folders that have no manifest."""
         here = [*self._local.set_aside(), *self._local.entries()]
         there = [] if self._remote is None else self._remote.entries()
         local = {saved.key: entry for entry in here if self._ours(entry) and (saved := entry.saved)}
@@ -211,24 +207,25 @@ class Archive:
 
     def _copies(self, candidate: Candidate, rejected: list[Rejected]) -> Iterator[Found]:
         """Yield the copies of one checkpoint that can be used, the local one first."""
+        for found, problem in self.examine(candidate):
+            if problem is None:
+                yield found
+            else:
+                rejected.append(_rejected(found, problem))
+
+    def examine(self, candidate: Candidate) -> Iterator[tuple[Found, str | None]]:
+        """Yield each copy of one checkpoint and what is wrong with it, the local one first.
+
+        One on disk is verified with its content, one in the store by names and sizes.
+        """
         here, there = candidate.local, candidate.remote
         if here is not None and here.manifest is not None:
-            problem = self._local_problem(here, here.manifest, there)
-            if problem is None:
-                path = self._local.path(here.name)
-                yield _found(here.name, here.manifest, where="local", path=path)
-            else:
-                rejected.append(
-                    Rejected(name=here.name, step=here.step, where="local", reason=problem)
-                )
+            path = self._local.path(here.name)
+            found = _found(here.name, here.manifest, where="local", path=path)
+            yield found, self._local_problem(here, here.manifest, there)
         if there is not None and there.manifest is not None and self._remote is not None:
-            problem = self._remote.problem(there.name, there.manifest)
-            if problem is None:
-                yield _found(there.name, there.manifest, where="remote", path=None)
-            else:
-                rejected.append(
-                    Rejected(name=there.name, step=there.step, where="remote", reason=problem)
-                )
+            found = _found(there.name, there.manifest, where="remote", path=None)
+            yield found, self._remote.problem(there.name, there.manifest)
 
     def _local_problem(self, entry: Entry, here: Manifest, there: Entry | None) -> str | None:
         if there and there.manifest and there.manifest.to_json() != here.to_json():

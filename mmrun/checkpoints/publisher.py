@@ -48,7 +48,7 @@ class Publisher:
         self._local = local
         self._remote = remote
         self._run_id = run_id
-        self._spool = Spool(spool / run_id)
+        self._spool = Spool(spool, run_id=run_id)
         self._retention = retention
         self._lineage = lineage
         self._resumed_from = resumed_from
@@ -89,7 +89,7 @@ class Publisher:
             retrying(self._send)
         except RetryError:
             logger.debug("gave up on the store after %.0f s", timeout_s)
-        return [saved.name for saved in self._spool.waiting()]
+        return [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
 
     def _queue_missing(self, remote: RemoteCheckpoints) -> None:
         """Queue checkpoints that a killed process had renamed but not yet spooled."""

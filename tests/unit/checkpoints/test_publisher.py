@@ -7,7 +7,7 @@ import pytest
 
 from mmrun.checkpoints.policy import Retention, Saved
 from mmrun.checkpoints.publisher import Publisher
-from mmrun.checkpoints.spool import Spool, unsent
+from mmrun.checkpoints.spool import Spool
 from tests.unit.checkpoints.samples import RUN, Place
 
 
@@ -17,7 +17,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def spooled(place: Place) -> list[str]:
-    return [saved.name for saved in Spool(place.spool / RUN).waiting()]
+    return [saved.name.removeprefix(f"{RUN}/") for saved in Spool(place.spool).waiting()]
 
 
 def test_a_checkpoint_is_sent_with_its_manifest_last(place: Place) -> None:
@@ -66,12 +66,12 @@ def test_draining_says_what_is_left(place: Place) -> None:
     place.publish(5, publisher=publisher)
 
     assert publisher.drain(0) == ["checkpoint-5.a1"]
-    assert unsent(place.spool) == [f"{RUN}@checkpoint-5.a1"]
+    assert spooled(place) == ["checkpoint-5.a1"]
 
     place.store.away = False
 
     assert publisher.drain(0) == []
-    assert unsent(place.spool) == []
+    assert spooled(place) == []
 
 
 def test_the_next_process_sends_what_the_last_one_left(place: Place) -> None:
