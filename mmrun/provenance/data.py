@@ -1,0 +1,220 @@
+"""The version of the data behind an experiment: DVC's where it tracks them, and a digest.
+
+DVC itself is not needed: its files are YAML, and the digest of a folder is computed as it does.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mmrun.config.schema import SPLITS, Experiment
+from mmrun.errors import DataError
+from mmrun.files import write_whole
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_SETTLED_S = 2.0
+"""A file younger than this may change again without a new time stamp; its digest is not cached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """The digests of one file's content."""
+
+    md5: str
+    """As DVC names the content; not a safeguard."""
+    sha256: str
+
+
+def data_version(experiment: Experiment, *, cache: Path | None = None) -> str:
+    """Return the version of the manifests and of every file that they name.
+
+    It reads ``sha256:<digest>``, over contents and names relative to the manifest's folder; where
+    DVC tracks all of it and nothing was modified, ``dvc:<md5> sha256:<digest>``. ``cache`` is a
+    file that remembers digests by path, size and modification time.
+    """
+    manifests: dict[str, Path] = {
+        split: _absolute(path) for split in SPLITS if (path := experiment.data.manifest(split))
+    }
+    named = {split: _files_named_by(path) for split, path in manifests.items()}
+    files = {*manifests.values(), *(file for names in named.values() for file in names.values())}
+    digests = _Digester(cache)
+    digests.compute(files)
+    content = _content_version(manifests, named, digests=digests)
+    tracked = _tracked_version(files, digests=digests)
+    digests.remember()
+    return f"dvc:{tracked} {content}" if tracked else content
+
+
+def same_data(recorded: str, found: str) -> bool:
+    """Tell whether two versions name the same data, on whatever machine they were taken."""
+    return not set(recorded.split()).isdisjoint(found.split())
+
+
+def _absolute(path: Path) -> Path:
+    """Return ``path`` without ``..`` but with its links, which DVC may have made."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _files_named_by(manifest: Path) -> dict[str, Path]:
+    """Return the existing files in the column ``signal``, by the name written there."""
+    try:
+        lines = manifest.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{manifest}: cannot be read: {error}", hint="check the paths in the section data"
+        ) from error
+    header = lines[0].rstrip("\r").split("\t")
+    if "signal" not in header:
+        return {}
+    column = header.index("signal")
+    names = {cells[column] for line in lines[1:] if len(cells := line.split("\t")) > column}
+    return {name: path for name in names if (path := _file(manifest.parent, name))}
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    try:
+        path = _absolute(folder / name)
+        return path if name and path.is_file() else None
+    except (OSError, ValueError):  # a text, not a name: too long, or with a zero byte
+        return None
+
+
+def _content_version(
+    manifests: Mapping[str, Path], named: Mapping[str, Mapping[str, Path]], *, digests: "_Digester"
+) -> str:
+    digest = hashlib.sha256()
+    for split, manifest in manifests.items():
+        digest.update(f"{split}\0{digests[manifest].sha256}\n".encode())
+        for name, path in sorted(named[split].items()):
+            digest.update(f"{name}\0{digests[path].sha256}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _tracked_version(files: Iterable[Path], *, digests: "_Digester") -> str | None:
+    """Return DVC's name of the data if it covers all ``files`` unmodified, else None."""
+    outputs = _outputs_above({file.parent for file in files})
+    used: set[Path] = set()
+    for file in files:
+        covering = [path for path in outputs if file == path or path in file.parents]
+        if not covering:
+            return None
+        used.add(max(covering, key=lambda path: len(path.parts)))
+    present = {path: _dvc_digest(path, digests=digests) for path in used}
+    for path, md5 in present.items():
+        if md5 not in outputs[path]:
+            logger.warning("%s differs from what DVC has recorded: its content counts", path)
+            return None
+    return "+".join(sorted(md5 for md5 in present.values() if md5)) or None
+
+
+def _outputs_above(folders: Iterable[Path]) -> dict[Path, set[str]]:
+    """Return by path what the ``.dvc`` and ``dvc.lock`` files in and above ``folders`` record."""
+    outputs: dict[Path, set[str]] = {}
+    for place in {place for folder in folders for place in (folder, *folder.parents)}:
+        for file in (*place.glob("*.dvc"), place / "dvc.lock"):
+            for path, md5 in _outputs_in(file) if file.is_file() else ():
+                outputs.setdefault(path, set()).add(md5)
+    return outputs
+
+
+def _outputs_in(file: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        return  # not ours to judge; the content is digested instead
+    for entry in _entries(content):
+        path, md5 = entry.get("path"), entry.get("md5")
+        if isinstance(path, str) and isinstance(md5, str):
+            yield _absolute(file.parent / path), md5
+
+
+def _entries(content: Any) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(content, dict):
+        return
+    stages = [content, *(content.get("stages") or {}).values()]
+    for stage in stages:
+        if isinstance(stage, dict):
+            outs = [*(stage.get("outs") or []), *(stage.get("deps") or [])]
+            yield from (entry for entry in outs if isinstance(entry, dict))
+
+
+def _dvc_digest(path: Path, *, digests: "_Digester") -> str | None:
+    """Return what DVC calls the present content of a file or a folder."""
+    if path.is_file():
+        digests.compute([path])
+        return digests[path].md5
+    if not path.is_dir():
+        return None
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    digests.compute(files.values())
+    entries = [{"md5": digests[files[name]].md5, "relpath": name} for name in sorted(files)]
+    listing = json.dumps(entries, sort_keys=True).encode()
+    return f"{hashlib.md5(listing, usedforsecurity=False).hexdigest()}.dir"
+
+
+class _Digester:
+    """Digests of files, computed in parallel and remembered in a file."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self._cache = cache
+        self._known: dict[str, list[Any]] = _read_cache(cache)
+        self._digests: dict[Path, Digests] = {}
+        self._new = False
+
+    def __getitem__(self, path: Path) -> Digests:
+        return self._digests[path]
+
+    def compute(self, files: Iterable[Path]) -> None:
+        """Digest ``files``, those without a remembered digest by reading them."""
+        wanted = sorted(set(files) - self._digests.keys())
+        with ThreadPoolExecutor() as pool:
+            self._digests.update(zip(wanted, pool.map(self._digest, wanted), strict=True))
+
+    def remember(self) -> None:
+        """Write the cache, if there is anything new."""
+        if self._cache is not None and self._new:
+            write_whole(self._cache, json.dumps(self._known))
+
+    def _digest(self, path: Path) -> Digests:
+        try:
+            status = path.stat()
+            key = [status.st_size, status.st_mtime_ns]
+            known = self._known.get(str(path))
+            if known is not None and known[:2] == key:
+                return Digests(md5=known[2], sha256=known[3])
+            digests = _digests_of(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        if time.time() - status.st_mtime > _SETTLED_S:
+            self._known[str(path)] = [*key, digests.md5, digests.sha256]
+            self._new = True
+        return digests
+
+
+def _digests_of(path: Path) -> Digests:
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as content:
+        while chunk := content.read(_CHUNK):
+            md5.update(chunk)
+            sha256.update(chunk)
+    return Digests(md5=md5.hexdigest(), sha256=sha256.hexdigest())
+
+
+def _read_cache(cache: Path | None) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,222 @@
+"""What each attempt of a run did, what counts of it, and what changed; no I/O."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple, Self
+
+from mmrun.errors import TrackingError
+from mmrun.tracking.store import Point
+
+FORMAT = 1
+Decision = Literal["log", "confirm", "diverge"]
+Ranges = Mapping[str, Sequence[Sequence[int]]]
+"""By metric, pairs of the first and the last step that an attempt confirmed."""
+
+_OF_THE_MACHINE = frozenset(
+    {
+        "training.output_dir",
+        "training.overwrite_output_dir",
+        "training.logging_dir",
+        "training.resume_from_checkpoint",
+        "tracking.uri",
+        "setup.output_dir",
+        "setup.do_dataset",
+        "setup.do_processor",
+        "setup.do_model",
+        "setup.update_config",
+    }
+)
+
+
+class Start(NamedTuple):
+    """Where and when an attempt began: one entry of a run's lineage."""
+
+    attempt: int
+    from_step: int
+    started_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One process that worked on a run; kept as ``attempts/<attempt>.json``."""
+
+    attempt: int
+    run_id: str
+    from_step: int
+    started_ms: int
+    config: Mapping[str, Any]
+    """The full experiment, secrets masked."""
+    host: str
+    pid: int
+    lineage: tuple[Start, ...]
+    """All attempts up to this one."""
+    to_step: int | None = None
+    ended_ms: int | None = None
+    ended: str | None = None
+    """Why it ended: finished, failed, killed, stopped; None while it runs, or when it just died."""
+    started_from: str | None = None
+    """The checkpoint that was loaded, as RUN@STEP or a path."""
+    overrides: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """What differs from the attempt before, as (old, new)."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git: str | None = None
+    data_version: str | None = None
+    confirmed: Ranges = field(default_factory=dict)
+    diverged_at: int | None = None
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """Return the record as JSON that people can read."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a record; one of a newer format is refused."""
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise TrackingError(
+                    f"an attempt's record has format {content['format']}, not {FORMAT}",
+                    hint="use the version of mmrun that wrote it, or a newer one",
+                )
+            content["lineage"] = tuple(Start(*entry) for entry in content["lineage"])
+            content["overrides"] = {k: (old, new) for k, (old, new) in content["overrides"].items()}
+            return cls(**content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrackingError(f"an attempt's record cannot be read: {error!r}") from error
+
+
+def is_timing(key: str) -> bool:
+    """Tell metrics that measure the machine, and so differ each time, from the others."""
+    name = key.rpartition("/")[2]
+    return name.endswith(("_runtime", "_per_second")) or (
+        key.startswith("mmrun/") and name.endswith("_s")
+    )
+
+
+def effective_history(
+    points: Iterable[Point], *, lineage: Sequence[Start], confirmed: Mapping[int, Ranges]
+) -> list[Point]:
+    """Return, per metric and step, the value of the last attempt that did that step.
+
+    A point belongs to the last attempt that had started at its time stamp. Beyond the step where
+    a later attempt started it counts only if that attempt confirmed it. ``confirmed`` is by
+    attempt. The result is in the order of metric, step.
+    """
+    starts = sorted(lineage, key=lambda start: start.started_ms)
+    steps = {
+        attempt: {key: [(r[0], r[1]) for r in ranges] for key, ranges in by_key.items()}
+        for attempt, by_key in confirmed.items()
+    }
+    newest: dict[tuple[str, int], Point] = {}
+    for point in points:
+        later = [start for start in starts if start.started_ms > point.timestamp_ms]
+        if not all(_survives(point, start=start, confirmed=steps) for start in later):
+            continue
+        known = newest.get((point.key, point.step))
+        if known is None or known.timestamp_ms <= point.timestamp_ms:
+            newest[point.key, point.step] = point
+    return sorted(newest.values(), key=lambda point: (point.key, point.step))
+
+
+def _survives(
+    point: Point,
+    *,
+    start: Start,
+    confirmed: Mapping[int, Mapping[str, Sequence[tuple[int, int]]]],
+) -> bool:
+    if point.step <= start.from_step:
+        return True
+    ranges = confirmed.get(start.attempt, {}).get(point.key, ())
+    return any(first <= point.step <= last for first, last in ranges)
+
+
+class Overlap:
+    """What earlier attempts logged from the step on where this one starts.
+
+    Holds the memory of what was confirmed, for the attempt's record.
+    """
+
+    def __init__(self, earlier: Iterable[Point], *, from_step: int) -> None:
+        """Take the effective history of the earlier attempts and the step of the checkpoint."""
+        self._values = {
+            (point.key, point.step): point.value for point in earlier if point.step >= from_step
+        }
+        self._confirmed: set[tuple[str, int]] = set()
+        self.diverged = 0
+        self.diverged_at: int | None = None
+
+    def decide(self, point: Point) -> Decision:
+        """Say whether ``point`` is new, known already, or differs from what was logged.
+
+        "confirm" is not to be logged again; "diverge" is logged, and counted. A timing metric that
+        is there already stays as it was.
+        """
+        place = (point.key, point.step)
+        if place not in self._values:
+            return "log"
+        if is_timing(point.key) or _same(self._values[place], point.value):
+            self._confirmed.add(place)
+            return "confirm"
+        self.diverged += 1
+        if self.diverged_at is None or point.step < self.diverged_at:
+            self.diverged_at = point.step
+        return "diverge"
+
+    def confirmed(self) -> dict[str, list[list[int]]]:
+        """Return by metric the ranges of steps that were confirmed.
+
+        A range never spans a logged step that was not.
+        """
+        logged: dict[str, list[int]] = defaultdict(list)
+        for key, step in self._values:
+            logged[key].append(step)
+        return {
+            key: ranges
+            for key, steps in sorted(logged.items())
+            if (ranges := _ranges(steps, chosen={s for k, s in self._confirmed if k == key}))
+        }
+
+
+def _ranges(steps: Iterable[int], *, chosen: set[int]) -> list[list[int]]:
+    ranges: list[list[int]] = []
+    broken = True
+    for step in sorted(steps):
+        if step not in chosen:
+            broken = True
+        elif broken:
+            ranges.append([step, step])
+            broken = False
+        else:
+            ranges[-1][1] = step
+    return ranges
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def changes(
+    old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return what differs between two flat configurations, as (old, new).
+
+    What belongs to a machine is left out: output folders, the tracking URI, what ``setup`` is to
+    do, and a path that only lies in another folder.
+    """
+    return {
+        key: (old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if key not in _OF_THE_MACHINE and not _equivalent(old.get(key), new.get(key))
+    }
+
+
+def _equivalent(old: str | None, new: str | None) -> bool:
+    if old is None or new is None or old == new:
+        return old == new
+    either_absolute = old.startswith(("/", "~")) or new.startswith(("/", "~"))
+    return either_absolute and PurePosixPath(old).name == PurePosixPath(new).name

@@ -1,0 +1,59 @@
+"""Which process is this, and does another one still live."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessId:
+    """A process, told apart from a later one that got the same number."""
+
+    host: str
+    pid: int
+    started: str | None
+    """When it started, in the kernel's ticks; None where the system does not say."""
+    boot: str | None
+    """The boot and the process name space that the number belongs to; None where unknown."""
+
+
+def this_process() -> ProcessId:
+    """Return the identity of this process."""
+    pid = os.getpid()
+    return ProcessId(host=socket.gethostname(), pid=pid, started=_stat(pid)[1], boot=_boot())
+
+
+def is_alive(process: ProcessId) -> bool | None:
+    """Tell whether ``process`` lives; None if that cannot be known from here."""
+    if (process.host, process.boot) != (socket.gethostname(), _boot()):
+        return None
+    state, started = _stat(process.pid)
+    if state is not None:
+        return state not in {"Z", "X"} and started == process.started
+    try:
+        os.kill(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return None
+    return None  # without /proc it may be a later process of the same number
+
+
+def _stat(pid: int) -> tuple[str | None, str | None]:
+    """Return the state and the start time of a process, as far as the system shows them."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None, None
+    # The second field is the name in parentheses and may hold blanks; the state comes after it.
+    fields = stat.rpartition(")")[2].split()
+    return fields[0], fields[19]
+
+
+def _boot() -> str | None:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None

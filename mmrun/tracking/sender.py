@@ -1,0 +1,153 @@
+"""The one thread that sends journaled points to the server; training never waits for it."""
+
+import logging
+import math
+import re
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from mmrun.errors import TrackingError
+from mmrun.tracking.journal import Journal, PointLog
+from mmrun.tracking.store import Point, RunStore
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 1000
+"""What a server takes in one request."""
+_TAKEN = re.compile(r"[\w\-. :/]{1,250}", re.ASCII)
+"""Metric names that MLflow accepts."""
+_JOIN_S = 5.0
+
+
+class Sender:
+    """Sends what the journals hold about once a second, and backs off while the server is away."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        run_id: str,
+        journal: Journal,
+        *,
+        every_s: float = 1.0,
+        longest_pause_s: float = 30.0,
+    ) -> None:
+        """Prepare to send the points of ``journal``, and what earlier attempts left unsent."""
+        self._store = store
+        self._run_id = run_id
+        self._folder = journal.folder
+        self._logs = journal.logs()
+        self._every_s = every_s
+        self._longest_pause_s = longest_pause_s
+        self._wake = threading.Event()
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._served = 0
+        self._urgent_until = 0.0
+        self._left_out: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._work, name="mmrun-sender", daemon=True)
+        self.away_since: float | None = None
+        """When the server was first found away, on the monotonic clock; None while it answers."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send now what is journaled; False if the server did not take it within the time."""
+        with self._changed:
+            self._asked += 1
+            wanted = self._asked
+            self._urgent_until = time.monotonic() + timeout_s
+            self._wake.set()
+            return self._changed.wait_for(lambda: self._served >= wanted, timeout=timeout_s)
+
+    def stop(self) -> None:
+        """Send nothing more; what is left stays in the journal. ``flush`` comes before."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)  # a request under way may take longer: it does no harm
+
+    def _work(self) -> None:
+        pause = self._every_s
+        while not self._stopping:
+            self._wake.clear()
+            asked = self._asked
+            sent = self._try_round()
+            if sent:
+                with self._changed:
+                    self._served = asked
+                    self._changed.notify_all()
+            urgent = time.monotonic() < self._urgent_until
+            pause = self._every_s if sent or urgent else min(2 * pause, self._longest_pause_s)
+            self._wake.wait(pause)
+
+    def _try_round(self) -> bool:
+        try:
+            for log in self._logs:
+                self._send_all(log)
+        except TrackingError as error:
+            self._away(str(error))
+            return False
+        except Exception as error:  # a fault here must not end in lost points
+            self._away(f"{type(error).__name__}: {error}")
+            logger.debug("while sending metrics", exc_info=True)
+            return False
+        self._back()
+        return True
+
+    def _send_all(self, log: PointLog) -> None:
+        log.flush()
+        while not self._stopping and (batch := log.batch(limit=_BATCH)).until > log.sent:
+            points = [point for point in batch.points if self._sendable(point)]
+            if points:
+                self._store.log_points(self._run_id, points)
+            log.acknowledge(batch.until)
+
+    def _sendable(self, point: Point) -> bool:
+        if math.isinf(point.value):  # MLflow would store 1.8e308
+            self._leave_out(point, reason="is infinite")
+            return False
+        if not _TAKEN.fullmatch(point.key):
+            self._leave_out(point, reason="has a name that MLflow does not take")
+            return False
+        return True
+
+    def _leave_out(self, point: Point, *, reason: str) -> None:
+        if point.key in self._left_out:
+            return
+        self._left_out[point.key] = f"{point.key}@{point.step}"
+        logger.warning(
+            "the metric %r %s at step %d: such points stay in the journal and are not sent",
+            point.key,
+            reason,
+            point.step,
+        )
+        tag = ", ".join(self._left_out.values())
+        self._store.set_tags(self._run_id, {"mmrun.not_sent": tag})
+
+    def _away(self, reason: str) -> None:
+        if self.away_since is None:
+            self.away_since = time.monotonic()
+            logger.warning("%s; metrics are kept in %s and sent later", reason, self._folder)
+
+    def _back(self) -> None:
+        if self.away_since is not None:
+            away_s = time.monotonic() - self.away_since
+            self.away_since = None
+            logger.info("the tracking server is back after %.0f s; all metrics sent", away_s)
