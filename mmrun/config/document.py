@@ -54,9 +54,10 @@ class Document:
         """Set one value, and the mappings on the way to it; raises ``TypeError`` at a value."""
         *parents, leaf = key
         holder = self.values
-        for name in parents:
+        for depth, name in enumerate(parents, start=1):
             if holder.get(name) is None:
                 holder[name] = {}
+                self.places[key[:depth]] = place
             holder = holder[name]
             if not isinstance(holder, dict):
                 raise TypeError(f"{name} holds a value, not further names")

@@ -49,7 +49,7 @@ class Report:
             logger.warning("names that mean nothing or something else here:\n  %s", self._lines())
         if not self.problems:
             return
-        first, *rest = self.problems
+        first, *rest = sorted(self.problems, key=lambda problem: problem.place.line or 0)
         from_file = any(problem.place.option is None for problem in self.problems)
         family = ConfigError if from_file else UsageError
         raise family(first.text, hint=self._hint(), more=tuple(other.text for other in rest))

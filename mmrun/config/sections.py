@@ -130,7 +130,7 @@ def _made(
     except ValidationError as error:
         for problem in error.errors():
             key: Key = (name, *map(str, problem["loc"]))
-            text = problem["msg"].replace("Input should be", "must be")
+            text = problem["msg"].partition(", unable")[0].replace("Input should be", "must be")
             text = f"{text[:1].lower()}{text[1:]}, not {problem['input']!r}"
             report.problem(key, text, place=document.place(key), hint=f"correct {'.'.join(key)}")
         return model()

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Successor:
-    """The training argument that took the place of a dropped one."""
+    """The name that took the place of a dropped one."""
 
     name: str
     when_true: Any = None
@@ -20,22 +20,27 @@ class Successor:
     """Whether the value is a share, which the successor takes where it is below 1."""
 
 
-RENAMED: Mapping[str, Successor] = {
-    "adafactor": Successor(name="optim", when_true="adafactor"),
-    "evaluation_strategy": Successor(name="eval_strategy"),
-    "group_by_length": Successor(name="train_sampling_strategy", when_true="group_by_length"),
-    "include_inputs_for_metrics": Successor(name="include_for_metrics", when_true=["inputs"]),
-    "include_tokens_per_second": Successor(name="include_num_input_tokens_seen", when_true="all"),
-    "no_cuda": Successor(name="use_cpu"),
-    "per_gpu_eval_batch_size": Successor(name="per_device_eval_batch_size"),
-    "per_gpu_train_batch_size": Successor(name="per_device_train_batch_size"),
-    "push_to_hub_model_id": Successor(name="hub_model_id"),
-    "push_to_hub_token": Successor(name="hub_token"),
-    "torchdynamo": Successor(name="torch_compile_backend"),
-    "warmup_ratio": Successor(name="warmup_steps", ratio=True),
-    "xpu_backend": Successor(name="ddp_backend"),
+RENAMED: Mapping[str, Mapping[str, Successor]] = {
+    "processor": {"text_tokenizer_path": Successor(name="tokenizer_path")},
+    "training": {
+        "adafactor": Successor(name="optim", when_true="adafactor"),
+        "evaluation_strategy": Successor(name="eval_strategy"),
+        "group_by_length": Successor(name="train_sampling_strategy", when_true="group_by_length"),
+        "include_inputs_for_metrics": Successor(name="include_for_metrics", when_true=["inputs"]),
+        "include_tokens_per_second": Successor(
+            name="include_num_input_tokens_seen", when_true="all"
+        ),
+        "no_cuda": Successor(name="use_cpu"),
+        "per_gpu_eval_batch_size": Successor(name="per_device_eval_batch_size"),
+        "per_gpu_train_batch_size": Successor(name="per_device_train_batch_size"),
+        "push_to_hub_model_id": Successor(name="hub_model_id"),
+        "push_to_hub_token": Successor(name="hub_token"),
+        "torchdynamo": Successor(name="torch_compile_backend"),
+        "warmup_ratio": Successor(name="warmup_steps", ratio=True),
+        "xpu_backend": Successor(name="ddp_backend"),
+    },
 }
-"""Dropped training arguments that have a successor."""
+"""Names by section that have a successor."""
 
 _ALWAYS = "the command says what is done"
 _HARDWARE = "transformers 5 finds the hardware itself"
@@ -46,6 +51,7 @@ _ACCELERATOR = "write it in training.accelerator_config"
 _ACTORS = "mmrun finds what 'mmrun setup' made; --setup_path names another place"
 _FROM_TOKENIZER = "taken from the tokenizer"
 _FROM_BACKBONE = "taken from the backbone"
+_NEVER = "nothing reads it"
 _HUB = "write it into the environment of the Hugging Face hub"
 
 WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
@@ -66,12 +72,18 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
         "d_model": _FROM_BACKBONE,
         "decoder_start_token_id": _FROM_TOKENIZER,
         "eos_token_id": _FROM_TOKENIZER,
+        "freeze_lang_embeddings": _NEVER,
+        "init_lang_abbr": _NEVER,
         "is_encoder_decoder": "always true",
         "model_name_or_path": _ACTORS,
         "model_revision": _HUB,
         "model_type": "model.type says it",
+        "name": "mmrun has no use for a name of the model",
+        "no_scale_embedding": _NEVER,
+        "num_labels": _NEVER,
         "pad_token_id": _FROM_TOKENIZER,
         "token": _HUB,
+        "vl_factor": "write it as model.multimodal_mapper_factor",
     },
     "processor": {"processor_name_or_path": _ACTORS},
     "setup": {
@@ -152,14 +164,14 @@ def unwanted(section: str, name: str) -> bool:
 
 
 def successor(section: str, name: str, *, installed: Mapping[str, Any]) -> Successor | None:
-    """Return what took the place of a training argument that the installed version dropped."""
-    found = RENAMED.get(name)
-    if section != "training" or found is None or name in installed:
-        return None
-    return found if found.name in installed else None
+    """Return what took the place of ``name``, if something did and it is not there any more."""
+    found = RENAMED.get(section, {}).get(name)
+    if found is None or section != "training":
+        return found
+    return found if name not in installed and found.name in installed else None
 
 
 def known_elsewhere(section: str) -> frozenset[str]:
     """Return every name of ``section`` that this module has something to say about."""
-    renamed = RENAMED if section == "training" else {}
-    return frozenset({*WITHOUT_EFFECT.get(section, {}), *REFUSED.get(section, {}), *renamed})
+    tables: tuple[Mapping[str, Mapping[str, Any]], ...] = (WITHOUT_EFFECT, REFUSED, RENAMED)
+    return frozenset(name for table in tables for name in table.get(section, {}))

@@ -1,0 +1,285 @@
+"""The commands: check what was given, which refuses a bad file, then call one workflow.
+
+Whatever is expensive to import is imported in the body of the command that needs it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mmrun import __version__
+
+_BY_NAME = (
+    "Every setting of the experiment file is also an option, by the name it has there:"
+    " --learning_rate 1e-4. '-' and '_' mean the same, '--x=1' and '--x 1' too."
+)
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+checkpoints = typer.Typer(rich_markup_mode=None, help="Saved steps of a run.")
+demo = typer.Typer(rich_markup_mode=None, help="A small experiment on real handwriting.")
+app.add_typer(checkpoints, name="checkpoints")
+app.add_typer(demo, name="demo")
+
+ConfigPath = Annotated[
+    Path | None, typer.Option("--config_path", metavar="FILE", help="Experiment file.")
+]
+OutputDir = Annotated[
+    Path | None, typer.Option("--output_dir", metavar="FOLDER", help="Where everything goes.")
+]
+SetupPath = Annotated[
+    Path | None, typer.Option("--setup_path", metavar="FOLDER", help="Where setup put the actors.")
+]
+TaskName = Annotated[
+    str | None, typer.Option("--task", metavar="NAME", help="translation, also called seq2seq.")
+]
+ModalityName = Annotated[
+    str | None, typer.Option("--modality", metavar="NAME", help="Kind of input, as features2text.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting; can be given again."),
+]
+
+
+def _switch(name: str, text: str) -> typer.models.OptionInfo:
+    """Return an option for which false is not the same as not given."""
+    info: typer.models.OptionInfo = typer.Option(f"--{name}/--no_{name}", help=text)
+    return info
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mmrun {__version__}")
+        raise typer.Exit
+
+
+def _print_training_help(words: str | None) -> None:
+    if words is not None:
+        from mmrun.cli.training_help import training_help
+
+        typer.echo(training_help(words))
+        raise typer.Exit
+
+
+@app.callback()
+def mmrun(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show which it is."),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show where an error comes from.")
+    ] = False,
+) -> None:
+    """Training runs that survive being killed, recorded as one unbroken MLflow run."""
+
+
+@app.command(epilog=_BY_NAME)
+def setup(
+    context: typer.Context,
+    *,
+    config_path: ConfigPath = None,
+    modality: ModalityName = None,
+    output_dir: OutputDir = None,
+    do_dataset: Annotated[bool | None, _switch("do_dataset", "Make the dataset.")] = None,
+    do_processor: Annotated[bool | None, _switch("do_processor", "Make the processor.")] = None,
+    do_model: Annotated[bool | None, _switch("do_model", "Make the model.")] = None,
+    update_config: Annotated[
+        bool | None, _switch("update_config", "Write where they are into the file.")
+    ] = None,
+    rebuild_dataset: Annotated[
+        bool, typer.Option("--rebuild_dataset_from_scratch", help="Even if it looks right.")
+    ] = False,
+    seed: Annotated[
+        str | None, typer.Option("--seed", metavar="N", help="Of the model's weights.")
+    ] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Make the dataset, processor and model; all if none is named."""
+    from mmrun.cli.experiment import overrides_of, required
+    from mmrun.config.loading import load_experiment
+
+    options = {
+        "data.dataset_type": modality,
+        "setup.output_dir": None if output_dir is None else str(output_dir),
+        "setup.do_dataset": do_dataset,
+        "setup.do_processor": do_processor,
+        "setup.do_model": do_model,
+        "setup.update_config": update_config,
+        "setup.seed": seed,
+    }
+    file = required(config_path, command="mmrun setup")
+    overrides = overrides_of(context.obj, assignments=assignments, options=options)
+    experiment = load_experiment(file, overrides=overrides)
+
+    from mmrun.workflows.setup import setup_command
+
+    setup_command(
+        experiment, output_dir=output_dir, rebuild_dataset=rebuild_dataset, config_path=file
+    )
+
+
+@app.command(epilog=_BY_NAME)
+def train(
+    context: typer.Context,
+    *,
+    config_path: ConfigPath = None,
+    task: TaskName = None,
+    modality: ModalityName = None,
+    output_dir: OutputDir = None,
+    setup_path: SetupPath = None,
+    resume_from_checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--resume_from_checkpoint",
+            metavar="REF",
+            help="latest, best, 500, RUN_ID@best, a URI, a folder.",
+        ),
+    ] = None,
+    overwrite_output_dir: Annotated[
+        bool | None, _switch("overwrite_output_dir", "Start a new run and remove the old files.")
+    ] = None,
+    fork: Annotated[bool, typer.Option("--fork", help="Go on as a new run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    steal: Annotated[bool, typer.Option("--steal", help="Take a run that is in use.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Without the server.")] = False,
+    accept_data_change: Annotated[
+        bool, typer.Option("--accept-data-change", help="Resume on data that changed.")
+    ] = False,
+    help_training: Annotated[  # noqa: ARG001 (its callback does it)
+        str | None,
+        typer.Option(
+            "--help-training",
+            metavar="[FILTER]",
+            is_eager=True,
+            callback=_print_training_help,
+            help="List the training arguments.",
+        ),
+    ] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Train, or go on with the run that was interrupted."""
+    from mmrun.cli.experiment import experiment_of, overrides_of
+
+    options = {
+        "task": task,
+        "data.dataset_type": modality,
+        "training.output_dir": None if output_dir is None else str(output_dir),
+    }
+    overrides = overrides_of(context.obj, assignments=assignments, options=options)
+    experiment = experiment_of(config_path, overrides=overrides)
+
+    from mmrun.workflows.train import TrainRequest
+    from mmrun.workflows.train import train as start
+
+    start(
+        TrainRequest(
+            experiment=experiment,
+            config_path=config_path,
+            overrides=overrides,
+            output_dir=output_dir,
+            setup_path=setup_path,
+            resume_from_checkpoint=resume_from_checkpoint,
+            overwrite_output_dir=overwrite_output_dir,
+            fork=fork,
+            dry_run=dry_run,
+            steal=steal,
+            offline=offline,
+            accept_data_change=accept_data_change,
+        )
+    )
+
+
+@app.command(epilog=_BY_NAME)
+def generate(
+    context: typer.Context,
+    *,
+    config_path: ConfigPath = None,
+    task: TaskName = None,
+    modality: ModalityName = None,
+    output_dir: OutputDir = None,
+    setup_path: SetupPath = None,
+    model_name_or_path: Annotated[
+        str | None,
+        typer.Option("--model_name_or_path", metavar="REF", help="latest, best, 500, a folder."),
+    ] = None,
+    resume_from_checkpoint: Annotated[
+        str | None,
+        typer.Option("--resume_from_checkpoint", metavar="REF", help="The same."),
+    ] = None,
+    metric_name: Annotated[
+        str | None, typer.Option("--metric_name", metavar="NAMES", help="sacrebleu,chrf")
+    ] = None,
+    assignments: Assignments = None,
+) -> None:
+    """Translate the test split with a trained model, and score it."""
+    from mmrun.cli.experiment import experiment_of, one_reference, overrides_of
+
+    options = {
+        "task": task,
+        "data.dataset_type": modality,
+        "training.output_dir": None if output_dir is None else str(output_dir),
+        "training.metric_name": metric_name,
+    }
+    overrides = overrides_of(context.obj, assignments=assignments, options=options)
+    reference = one_reference(model_name_or_path, resume_from_checkpoint)
+    experiment = experiment_of(config_path, overrides=overrides)
+
+    from mmrun.workflows.generate import GenerateRequest
+    from mmrun.workflows.generate import generate as start
+
+    start(
+        GenerateRequest(
+            experiment=experiment,
+            config_path=config_path,
+            overrides=overrides,
+            output_dir=output_dir,
+            setup_path=setup_path,
+            reference=reference,
+            split="test",
+        )
+    )
+
+
+@checkpoints.command("list")
+def list_checkpoints(
+    target: Annotated[str, typer.Argument(metavar="RUN|OUTPUT_DIR", show_default=False)],
+    *,
+    form: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="How it is written.")
+    ] = "table",
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking_uri", metavar="URI", help="Where the run is recorded.")
+    ] = None,
+) -> None:
+    """List steps, sizes, metrics, places, and what is whole."""
+    from mmrun.workflows.checkpoints import list_checkpoints_command
+
+    typer.echo(list_checkpoints_command(target, format=form, tracking_uri=tracking_uri))
+
+
+@demo.command("data")
+def demo_data(
+    out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
+    *,
+    kind: Annotated[
+        Literal["features", "images"], typer.Option("--kind", help="What the samples are.")
+    ] = "features",
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of digits.")] = 0,
+) -> None:
+    """Write sequences of handwritten digits, and their names."""
+    from mmrun.workflows.demo_data import write_demo_data
+
+    write_demo_data(out, kind=kind, seed=seed)
+
+
+@demo.command("run")
+def demo_run(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", show_default=False)],
+) -> None:
+    """Train in FOLDER, kill it half-way, resume, show one run."""
+    from mmrun.workflows.demo import run_demo
+
+    run_demo(folder)

@@ -1,0 +1,104 @@
+"""The entry point; the only place where an error becomes an exit code."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from mmrun.cli.app import app
+from mmrun.cli.command_line import Settings, read_command_line
+from mmrun.errors import MmrunError, StopRequested, UsageError
+
+_INTERRUPTED = 130
+_FAILED = 1
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    verbose = "--verbose" in argv
+    try:
+        return _run(argv)
+    except MmrunError as error:
+        _trace(verbose)
+        return _say(error)
+    except typer.BadParameter as error:
+        return _say(_usage_error(error))
+    except KeyboardInterrupt:
+        typer.echo("stopped: by Ctrl-C", err=True)
+        return _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 (the command line is where it ends)
+        _trace(verbose)
+        return _say_unexpected(error)
+
+
+def _run(argv: Sequence[str]) -> int:
+    command = typer.main.get_command(app)
+    line = read_command_line(command, argv, settings_of=_settings_of)
+    _log_to_stderr(verbose=line.verbose)
+    code = command.main(
+        args=line.argv, prog_name="mmrun", standalone_mode=False, obj=tuple(line.settings)
+    )
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _settings_of(called: str) -> Settings | None:
+    from mmrun.cli.settings import settings_of  # pydantic, which --help does not need
+
+    return settings_of(called)
+
+
+def _usage_error(error: typer.BadParameter) -> UsageError:
+    """Return what Typer found wrong with a value, in our form."""
+    text = error.format_message().replace("Value error, ", "").rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "mmrun"
+    return UsageError(f"{text[:1].lower()}{text[1:]}", hint=f"{command} --help")
+
+
+def _say(error: MmrunError) -> int:
+    stopped = isinstance(error, StopRequested)
+    for problem in (str(error), *error.more):
+        typer.echo(f"{'stopped' if stopped else 'error'}: {problem}", err=True)
+    if error.hint:
+        typer.echo(f"  try: {error.hint}", err=True)
+    if isinstance(error, StopRequested) and error.by_keyboard:
+        return _INTERRUPTED
+    return error.exit_code
+
+
+def _say_unexpected(error: Exception) -> int:
+    first = next(iter(str(error).strip().splitlines()), "")
+    typer.echo(f"error: {type(error).__name__}{': ' if first else ''}{first}", err=True)
+    typer.echo("  try: the same with --verbose to see where, and report it if it is ours", err=True)
+    return _FAILED
+
+
+def _trace(verbose: bool) -> None:
+    if verbose:
+        traceback.print_exc()
+
+
+class _Plain(logging.Formatter):
+    """Bare lines; what is more than news says so."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, with its level from WARNING on."""
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno > logging.INFO else text
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("mmrun").setLevel(logging.DEBUG if verbose else logging.INFO)
