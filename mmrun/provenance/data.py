@@ -143,11 +143,12 @@ def _outputs_in(file: Path) -> Iterator[tuple[Path, str]]:
 def _entries(content: Any) -> Iterator[Mapping[str, Any]]:
     if not isinstance(content, dict):
         return
-    stages = [content, *(content.get("stages") or {}).values()]
-    for stage in stages:
-        if isinstance(stage, dict):
-            outs = [*(stage.get("outs") or []), *(stage.get("deps") or [])]
-            yield from (entry for entry in outs if isinstance(entry, dict))
+    stages = content.get("stages")
+    for stage in (content, *(stages.values() if isinstance(stages, dict) else ())):
+        for kind in ("outs", "deps"):
+            entries = stage.get(kind) if isinstance(stage, dict) else None
+            if isinstance(entries, list):
+                yield from (entry for entry in entries if isinstance(entry, dict))
 
 
 def _dvc_digest(path: Path, *, digests: "_Digester") -> str | None:

@@ -32,16 +32,10 @@ def sqlite_file(uri: str) -> Path | None:
 
 def without_secrets(uri: str) -> str:
     """Return ``uri`` as it may be shown and stored: passwords and tokens as ``***``."""
-    parts = urlsplit(uri)
-    netloc = parts.netloc
-    if "@" in netloc:
-        user, _, host = netloc.rpartition("@")
-        name, colon, _ = user.partition(":")
-        netloc = f"{name}{colon and ':***'}@{host}"
-    query = _SECRET_IN_QUERY.sub(r"\1***", f"?{parts.query}")[1:]
-    if (netloc, query) == (parts.netloc, parts.query):
-        return uri
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
+    shown = _SECRET_IN_QUERY.sub(r"\1***", uri)
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return shown.replace(f"//{user}{at}", f"//{name}:***@", 1) if colon else shown
 
 
 def split_login(uri: str) -> tuple[str, str | None, str | None]:

@@ -116,7 +116,7 @@ class PointLog:
     def _read_mark(self) -> int:
         try:
             return int(self._mark.read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return 0  # everything is sent again, which is harmless
 
     def _size(self) -> int:
