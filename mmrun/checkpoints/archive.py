@@ -1,6 +1,7 @@
 """Finds the checkpoint that a reference means, on disk or in the store, and brings it here."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,13 @@ from mmrun.checkpoints.policy import Lineage, Saved, best_first, live, newest_fi
 from mmrun.checkpoints.policy import superseded as is_superseded
 from mmrun.checkpoints.reference import FORMS, Reference
 from mmrun.checkpoints.remote import NO_MANIFEST, RemoteCheckpoints
+from mmrun.checkpoints.spool import Spool
 from mmrun.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
+
+_OUTSIDE = ".."
+"""How the names of what lies in the spool begin, seen from the local folder."""
 
 Where = Literal["local", "remote", "path"]
 
@@ -104,12 +109,21 @@ def _not_whole(name: str, problem: str) -> CheckpointError:
 
 
 class Archive:
-    """The checkpoints of one run, wherever they are; ``remote`` None means offline."""
+    """The checkpoints of one run, wherever they are; ``remote`` None means offline.
+
+    What still waits in the ``spool`` counts as local, also where its folder is gone.
+    """
 
     def __init__(
-        self, local: LocalCheckpoints, remote: RemoteCheckpoints | None, *, run_id: str | None
+        self,
+        local: LocalCheckpoints,
+        remote: RemoteCheckpoints | None,
+        *,
+        run_id: str | None,
+        spool: Path | None = None,
     ) -> None:
         self._local = local
+        self._spool = None if spool is None else Spool(spool, run_id=run_id)
         self._remote = remote
         self._run_id = run_id
 
@@ -135,12 +149,15 @@ class Archive:
     def bring(self, found: Found) -> Path:
         """Return a verified local folder of ``found``, restored from the store if it is there."""
         self._set_aside_broken(found)
-        if found.path is not None:
-            return found.path
-        if self._remote is None or found.manifest is None:
-            raise CheckpointError(f"{found.name} is in the store, which is not used now")
+        waiting = found.where == "local" and found.name.startswith(_OUTSIDE)
+        if found.manifest is None or (found.path is not None and not waiting):
+            return found.path or Path(found.name)
         target = self._place_for(found.manifest)
-        if not target.exists():
+        if target.exists():
+            return target
+        if found.path is not None:
+            self._local.adopt(found.path, found.manifest, to=target)
+        elif self._remote is not None:
             self._remote.restore(found.name, to=target)
         return target
 
@@ -161,7 +178,7 @@ class Archive:
 
     def survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
         """Return the run's checkpoints, newest first, and the folders that have no manifest."""
-        here = [*self._local.set_aside(), *self._local.entries()]
+        here = [*self._waiting(), *self._local.set_aside(), *self._local.entries()]
         there = [] if self._remote is None else self._remote.entries()
         local = {saved.key: entry for entry in here if self._ours(entry) and (saved := entry.saved)}
         remote = {saved.key: entry for entry in there if (saved := entry.saved)}
@@ -173,6 +190,11 @@ class Archive:
         candidates.sort(key=lambda one: one.saved.key, reverse=True)
         at_hand = self._local.entries()
         return candidates, [*_broken(at_hand, "local"), *_broken(there, "remote")]
+
+    def _waiting(self) -> Iterator[Entry]:
+        for path, manifest in self._spool.entries() if self._spool else ():
+            name = os.path.relpath(path, self._local.folder)
+            yield Entry(name=name, step=manifest.step, manifest=manifest)
 
     def _ours(self, entry: Entry) -> bool:
         if entry.manifest is None or self._run_id is None:

@@ -1,6 +1,7 @@
 """Checkpoints on disk: saved whole, listed, linked, rotated; never written twice."""
 
 import logging
+import os
 import re
 import shutil
 import time
@@ -105,8 +106,8 @@ class LocalCheckpoints:
         return None
 
     def path(self, name: str) -> Path:
-        """Return the folder called ``name``."""
-        return self.folder / name
+        """Return the folder called ``name``; ``..`` in it works before this folder exists."""
+        return Path(os.path.normpath(self.folder / name))
 
     def entries(self) -> Iterator[Entry]:
         """Yield every folder with a checkpoint's name, whole or not, newest first."""
@@ -162,6 +163,16 @@ class LocalCheckpoints:
         for saved in drop:
             self.remove(saved.name)
         return [saved.name for saved in drop]
+
+    def adopt(self, source: Path, manifest: Manifest, *, to: Path) -> None:
+        """Make ``to`` a copy of a whole checkpoint that lies outside this folder."""
+        scratch = to.with_name(f".{to.name}.partial")
+        _remove(scratch)
+        for name in [entry.path for entry in manifest.files] + [manifests.MANIFEST]:
+            files.link_or_copy(source / name, scratch / name)
+        files.flush_tree(scratch)
+        scratch.rename(to)
+        files.flush_folder(to.parent)
 
     def remove(self, name: str) -> None:
         """Delete a checkpoint; its name is gone before its first file is."""

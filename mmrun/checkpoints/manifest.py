@@ -1,5 +1,6 @@
 """What makes a checkpoint whole: its files with sizes and digests, named in ``manifest.json``."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from mmrun.files import sha256, write_whole
 
 FORMAT: Final = 1
 MANIFEST = "manifest.json"
+
+_SEAL = "digest"
 
 _WORKERS = 4
 """Hashing leaves the interpreter lock; more threads than this only fight for the disk."""
@@ -97,17 +100,21 @@ class Manifest(Description):
 
     def to_json(self) -> str:
         """Return the text of ``manifest.json``; equal manifests have equal texts."""
-        return self.model_dump_json(indent=1) + "\n"
+        tree = json.loads(self.model_dump_json())
+        return json.dumps({**tree, _SEAL: seal(tree)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Parse ``manifest.json``; what is damaged, foreign or unsafe is a ``CheckpointError``."""
         tree = _tree(text)
+        sealed = tree.pop(_SEAL, None)
         if tree.get("format") != FORMAT:
             raise CheckpointError(
                 f"{MANIFEST} has format {tree.get('format')!r}, this mmrun reads {FORMAT}",
                 hint="use the version of mmrun that wrote the checkpoint",
             )
+        if sealed != seal(tree):
+            raise CheckpointError(f"{MANIFEST} is damaged: its content has another digest")
         try:
             manifest = cls.model_validate(tree)
         except ValidationError as error:
@@ -115,6 +122,12 @@ class Manifest(Description):
         if len({entry.path for entry in manifest.files}) < len(manifest.files):
             raise CheckpointError(f"{MANIFEST} cannot be used: it names a file twice")
         return manifest
+
+
+def seal(tree: Mapping[str, Any]) -> str:
+    """Return the digest by which a manifest shows that it is itself undamaged."""
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _fields(description: Description) -> dict[str, Any]:

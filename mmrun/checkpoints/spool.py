@@ -51,12 +51,17 @@ class Spool:
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
+    def entries(self) -> Iterator[tuple[Path, Manifest]]:
+        """Yield the folders that wait and their manifests: whole copies of checkpoints."""
+        for path in self._children():
+            if parse_name(path.name) and _usable(path):
+                yield path, manifests.read(path)
+
     def waiting(self) -> Sequence[Saved]:
         """Return what is to be sent, oldest first."""
         found = [
-            Saved.of(manifests.read(path), name=path.relative_to(self.folder).as_posix())
-            for path in self._children()
-            if parse_name(path.name) and _usable(path)
+            Saved.of(manifest, name=path.relative_to(self.folder).as_posix())
+            for path, manifest in self.entries()
         ]
         return sorted(found, key=lambda one: one.key)
 

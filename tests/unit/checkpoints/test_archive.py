@@ -252,6 +252,19 @@ def test_a_restored_one_never_overwrites_another_of_its_step(place: Place) -> No
     assert [saved.attempt for saved, _ in place.local.list()] == [2]
 
 
+def test_what_waits_to_be_sent_is_found_although_its_folder_is_gone(place: Place) -> None:
+    place.store.away = True
+    place.publish(5, 10)
+    shutil.rmtree(place.local.folder)
+
+    offline = Archive(place.local, None, run_id=RUN, spool=place.spool)
+    found, folder = offline.obtain(reference("latest"))
+
+    assert (found.step, found.where) == (10, "local")
+    assert folder == place.local.path("checkpoint-10")
+    assert place.local.problem("checkpoint-10") is None
+
+
 def test_best_needs_a_metric(place: Place) -> None:
     place.save(5)
 

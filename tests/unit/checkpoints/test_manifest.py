@@ -2,6 +2,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,12 @@ from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.manifest import Manifest
 from mmrun.errors import CheckpointError
 from tests.unit.checkpoints.samples import description, write_files
+
+
+def resealed(tree: dict[str, Any]) -> str:
+    """Return a manifest that somebody wrote so on purpose."""
+    tree.pop("digest")
+    return json.dumps({**tree, "digest": manifests.seal(tree)})
 
 
 def made(folder: Path) -> Manifest:
@@ -94,7 +101,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
     tree["files"][0]["path"] = path
 
     with pytest.raises(CheckpointError, match=r"files\.0\.path"):
-        Manifest.from_json(json.dumps(tree))
+        Manifest.from_json(resealed(tree))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_a_foreign_manifest_is_refused(
     tree = json.loads(made(tmp_path).to_json()) | change
 
     with pytest.raises(CheckpointError, match=reason):
-        Manifest.from_json(json.dumps(tree))
+        Manifest.from_json(resealed(tree))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
@@ -127,7 +134,16 @@ def test_a_file_named_twice_is_refused(tmp_path: Path) -> None:
     tree["files"].append(tree["files"][0])
 
     with pytest.raises(CheckpointError, match="names a file twice"):
-        Manifest.from_json(json.dumps(tree))
+        Manifest.from_json(resealed(tree))
+
+
+def test_one_changed_character_anywhere_is_noticed(tmp_path: Path) -> None:
+    text = made(tmp_path).to_json()
+
+    changed = text.replace('"data_version": "sha256:d', '"data_version": "sha256:e')
+
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Manifest.from_json(changed)
 
 
 def test_a_link_is_not_described(tmp_path: Path) -> None:
