@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,7 +13,7 @@ import datasets
 from torch.utils.data import Dataset
 
 from mmrun.config.schema import SPLITS, DataSection, Split
-from mmrun.data.manifest import Row, raise_all, read_manifest
+from mmrun.data.manifest import Row, raise_all
 from mmrun.data.processor import MultimodalProcessor
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.base import Array, Modality, Span
@@ -38,39 +38,13 @@ class Sample:
     output: str
 
 
-def read_manifests(data: DataSection) -> dict[Split, list[Row]]:
-    """Read the manifest of every split that has one."""
-    found = {split: path for split in SPLITS if (path := data.manifest(split)) is not None}
-    if not found:
-        raise ConfigError(
-            "data.train_metadata_file: no manifest is given",
-            hint="name the TSV files in the data section of the experiment file",
-        )
-    return {split: read_manifest(path, split=split) for split, path in found.items()}
-
-
-def build_dataset(
-    manifests: dict[Split, list[Row]], *, data: DataSection, modality: Modality, to: Path
-) -> dict[Split, int]:
-    """Load every signal once to see that it can be, and write the rows to ``to``.
-
-    Signals stay where they are; paths are kept as the manifest has them. Returns the number of
-    rows of each split.
-    """
-    splits = {
-        split: _checked(rows, data=data, split=split, modality=modality)
-        for split, rows in manifests.items()
-    }
-    datasets.disable_progress_bars()
-    datasets.DatasetDict(
-        {split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}
-    ).save_to_disk(str(to))
-    return {split: len(rows) for split, rows in splits.items()}
-
-
-def _checked(
+def checked_rows(
     rows: Sequence[Row], *, data: DataSection, split: Split, modality: Modality
 ) -> list[dict[str, Any]]:
+    """Load every signal once, to see that it can be, and note how long it is.
+
+    Rows longer than ``data.max_frames`` are left out, and that is said.
+    """
     manifest = _manifest(data, split)
     measured = partial(_measured, manifest=manifest, modality=modality)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -88,6 +62,14 @@ def _checked(
         if data.max_frames is None or length <= data.max_frames
     ]
     return _none_lost(kept, total=len(rows), data=data, manifest=manifest)
+
+
+def write_dataset(rows: Mapping[Split, list[dict[str, Any]]], to: Path) -> None:
+    """Write the rows of all splits to a folder; signals stay where they are."""
+    datasets.disable_progress_bars()
+    datasets.DatasetDict(
+        {split: datasets.Dataset.from_list(found) for split, found in rows.items()}
+    ).save_to_disk(str(to))
 
 
 def _measured(row: Row, *, manifest: Path, modality: Modality) -> int | str:
@@ -187,7 +169,7 @@ class SampleDataset(Dataset[Sample]):
 def load_dataset_actor(
     folder: Path, *, data: DataSection, processor: MultimodalProcessor
 ) -> dict[Split, SampleDataset]:
-    """Open the dataset that ``build_dataset`` wrote.
+    """Open the dataset that ``write_dataset`` wrote.
 
     Paths are taken from the folders of the manifests in ``data``, so that the dataset can be used
     wherever they lie; ``max_train_samples`` and its like are applied here.

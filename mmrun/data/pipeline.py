@@ -150,9 +150,9 @@ def _same(key: str, slot: Mapping[str, Any], expected: Mapping[str, Any]) -> boo
     if key not in expected:
         return False
     if key == "processor_kwargs" and expected[key].get("role") == "input":
-        return {"role": "input", **slot.get(key, {})} == expected[key]
+        return bool({"role": "input", **slot.get(key, {})} == expected[key])
     if key == "column_map" and "signal" in expected[key]:
         # A signal that has no span in time may leave these columns out of its map.
-        return {**_SPAN, **slot.get(key, {"signal": "signal"})} == expected[key]
+        return bool({**_SPAN, **slot.get(key, {"signal": "signal"})} == expected[key])
     absent = {"processor_kwargs": {}, "is_label": False}.get(key)
     return bool(slot.get(key, absent) == expected[key])

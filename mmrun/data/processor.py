@@ -19,13 +19,13 @@ class MultimodalProcessor(ProcessorMixin):
     """A tokenizer for prompts and labels, and a modality with its settings for the signal."""
 
     # Not keyword-only: transformers reads the names it may fill in from the positional parameters.
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         tokenizer: PreTrainedTokenizerBase,
         modality: str,
         settings: Mapping[str, Any],
         feature_size: int,
-        extracted: bool = False,  # noqa: FBT001, FBT002
+        extracted: bool = False,
         new_tokens: Sequence[str] = (),
     ) -> None:
         super().__init__(tokenizer)

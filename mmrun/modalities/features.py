@@ -10,6 +10,8 @@ from pydantic import Field, PositiveInt
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.base import Array, Settings, Span, read_settings
 
+_CACHE_BYTES = 256 * 2**20
+
 
 class FeaturesSettings(Settings):
     """What ``processor.modality_kwargs`` may say about features."""
@@ -18,8 +20,8 @@ class FeaturesSettings(Settings):
     """Keep every n-th frame."""
     temporal_dimension_position: int = Field(default=0, ge=-2, le=1)
     """Which axis of the file is time."""
-    use_cache: bool = False
-    """Keep what was loaded in memory, in every process that loads."""
+    use_cache: bool = True
+    """Keep what was loaded in memory: up to 256 MiB in every process that loads."""
 
 
 class FeaturesModality:
@@ -34,6 +36,7 @@ class FeaturesModality:
         self._settings = read_settings(FeaturesSettings, settings)
         self._feature_size = feature_size
         self._cache: dict[tuple[Path, Span], Array] = {}
+        self._room = _CACHE_BYTES if self._settings.use_cache else 0
 
     def load(self, path: Path, *, span: Span) -> Array:
         """Return the frames of ``span``, ``[T, D]``."""
@@ -45,8 +48,10 @@ class FeaturesModality:
             raise DataError(
                 f"{path} holds NaN or infinite values", hint="extract these features again"
             )
-        if self._settings.use_cache:
+        if frames.nbytes <= self._room:
+            self._room -= frames.nbytes
             self._cache[path, span] = frames
+        frames.flags.writeable = False  # it may be handed out again
         return frames
 
     def _read(self, path: Path) -> "np.ndarray[Any, Any]":

@@ -157,7 +157,8 @@ class ImageModality:
         mean, std = self._settings.mean, self._settings.std
         if mean is None or std is None or self._settings.normalize_image is False:
             return pixels
-        return (pixels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+        centre = np.array(mean, dtype=np.float32)
+        return np.divide(pixels - centre, np.array(std, dtype=np.float32), dtype=np.float32)
 
     def _strips(self, pixels: Array, *, path: Path) -> Array:
         """Cut ``[C, H, W]`` from left to right; the last strip is filled up with zeros."""

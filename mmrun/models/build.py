@@ -236,7 +236,8 @@ def _extend(
     had = backbone.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > had:
         backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    new = {*tokenizer.convert_tokens_to_ids(list(new_tokens)), *range(had, len(tokenizer))}
+    vocabulary = tokenizer.get_vocab()
+    new = {*(vocabulary[token] for token in new_tokens), *range(had, len(tokenizer))}
     old = torch.tensor([row for row in range(had) if row not in new])
     tables = {
         id(layer.weight): layer.weight

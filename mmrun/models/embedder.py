@@ -84,7 +84,7 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         layer: nn.Module = self.backbone.get_output_embeddings()
         return layer
 
-    def forward(
+    def forward(  # noqa: PLR0917 (as transformers calls it)
         self,
         input_frames: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -136,7 +136,7 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
             past_key_values=past_key_values,
             **kwargs,
         )
-        if labels is not None:
+        if labels is not None and outputs.logits is not None:
             outputs.loss = token_loss(
                 outputs.logits, labels, items=num_items_in_batch, label_smoothing=label_smoothing
             )
@@ -202,46 +202,47 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         prompts = kwargs.pop("decoder_input_ids", None)
         mask = kwargs.pop("decoder_attention_mask", None)
         if prompts is None:
-            return super().generate(*args, **kwargs)
+            return self._generate(*args, **kwargs)
         mask = torch.ones_like(prompts) if mask is None else mask
         lengths = mask.sum(dim=1)
         # Padded prompts would shift what the decoder takes for positions: one call a length.
         groups = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
         written = [
-            super(MultimodalEmbedderModel, self).generate(
+            self._generate(
                 *(_rows(value, rows, total=len(prompts)) for value in args),
                 decoder_input_ids=self._started(prompts[rows, : int(lengths[rows[0]])]),
-                **{name: _rows(value, rows, total=len(prompts)) for name, value in kwargs.items()},
+                **{key: _rows(value, rows, total=len(prompts)) for key, value in kwargs.items()},
             )
             for rows in groups
         ]
-        if len(groups) == 1:
-            return written[0]
-        if not all(isinstance(tokens, Tensor) for tokens in written):
-            raise ValueError("prompts of different lengths: return_dict_in_generate is not there")
-        return self._joined(written, groups, total=len(prompts))
+        return written[0] if len(groups) == 1 else self._joined(written, groups)
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        whole: Any = super()
+        return whole.generate(*args, **kwargs)
 
     def _started(self, prompts: Tensor) -> Tensor:
-        return (
-            torch.cat([torch.full_like(prompts[:, :1], self._start), prompts], dim=1)
-            if (prompts.shape[1])
-            else prompts.new_full((len(prompts), 1), self._start)
-        )
+        """Put the token before ``prompts`` that the decoder always starts with."""
+        return torch.cat([prompts.new_full((len(prompts), 1), self._start), prompts], dim=1)
 
-    def _joined(self, written: Sequence[Tensor], groups: Sequence[Tensor], *, total: int) -> Tensor:
+    def _joined(self, written: Sequence[Any], groups: Sequence[Tensor]) -> Tensor:
+        """Put the rows of all groups back in order, filled up on the right."""
+        if not all(isinstance(tokens, Tensor) for tokens in written):
+            raise ValueError("prompts of different lengths need return_dict_in_generate=False")
         copies = len(written[0]) // len(groups[0])
         longest = max(tokens.shape[1] for tokens in written)
-        joined = written[0].new_full((total, copies, longest), self._pad)
+        total = sum(map(len, groups))
+        joined: Tensor = written[0].new_full((total, copies, longest), self._pad)
         for tokens, rows in zip(written, groups, strict=True):
-            joined[rows, :, : tokens.shape[1]] = tokens.unflatten(0, (len(rows), copies))
+            joined[rows, :, : tokens.shape[1]] = tokens.reshape(len(rows), copies, -1)
         return joined.flatten(0, 1)
 
     def _prepare_text_encoder_decoder_kwargs_for_generation(
         self,
         inputs_tensor: Tensor,
         model_kwargs: dict[str, Any],
-        model_input_name: str | None,
-        generation_config: Any,
+        model_input_name: str | None,  # noqa: ARG002
+        generation_config: Any,  # noqa: ARG002
     ) -> dict[str, Any]:
         """Encode once; afterwards the mask is that of the encoder's positions."""
         prompt = model_kwargs.pop("encoder_prompt", None)

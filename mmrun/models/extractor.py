@@ -30,7 +30,8 @@ class FeatureExtractor(nn.Module):
             found = encoder.get_image_features(pixel_values=flat)
         else:
             found = encoder(pixel_values=flat)
-        return _vector(found).unflatten(0, (batch, time))
+        vectors = _vector(found)
+        return vectors.reshape(batch, time, vectors.shape[-1])
 
 
 def vision_only(encoder: PreTrainedModel) -> PreTrainedModel:

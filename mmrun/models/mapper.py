@@ -65,7 +65,8 @@ class Adapter(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map ``[B, T, D]`` to ``[B, T, C]``."""
         projected: Tensor = self.projection(features)
-        return projected + self.norm(self.shrink(torch.relu(self.expand(projected))))
+        widened: Tensor = self.norm(self.shrink(torch.relu(self.expand(projected))))
+        return projected + widened
 
 
 class CnnAdapter(nn.Module):

@@ -59,7 +59,8 @@ def _ter(predictions: Texts, references: Texts) -> float:
 def _exact_match(predictions: Texts, references: Texts) -> float:
     """Return the share of texts that are right from the first to the last character."""
     pairs = zip(predictions, references, strict=True)
-    return sum(prediction == reference for prediction, reference in pairs) / len(references)
+    right = sum(prediction.strip() == reference.strip() for prediction, reference in pairs)
+    return right / len(references)
 
 
 _METRICS: Mapping[str, Callable[[Texts, Texts], float]] = {

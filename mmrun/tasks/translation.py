@@ -1,0 +1,71 @@
+"""Translation: signals in, text out; what a trainer needs besides model and data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmrun.config.schema import GenerationSection
+from mmrun.data.collator import IGNORED, Collator
+from mmrun.data.dataset import SampleDataset
+from mmrun.data.processor import MultimodalProcessor
+from mmrun.training.metrics import check_metrics, score
+
+Metrics = Callable[[Any], dict[str, float]]
+
+
+def collator(processor: MultimodalProcessor) -> Collator:
+    """Return what makes a batch of samples."""
+    return Collator(processor)
+
+
+def compute_metrics(
+    names: Sequence[str], *, processor: MultimodalProcessor, dataset: SampleDataset
+) -> Metrics | None:
+    """Return what the Trainer calls after generating for all of ``dataset``, in its order.
+
+    References are the text of the manifest, not what the tokenizer makes of it.
+    """
+    if not names:
+        return None
+    check_metrics(names)
+    references = dataset.column("output")
+
+    def scored(evaluated: Any) -> dict[str, float]:
+        predictions = decode(evaluated.predictions, processor=processor, dataset=dataset)
+        return score(names, predictions=predictions, references=references)
+
+    return scored
+
+
+def decode(
+    tokens: NDArray[np.int64], *, processor: MultimodalProcessor, dataset: SampleDataset
+) -> list[str]:
+    """Return the text that was generated for each row of ``dataset``, without its prompt."""
+    tokenizer = processor.tokenizer
+    lengths = _prompt_lengths(dataset.column("decoder_prompt"), processor=processor)
+    written = [
+        # The first token is the one that every decoder starts with.
+        row[row != IGNORED][1 + length :].tolist()
+        for row, length in zip(tokens, lengths, strict=True)
+    ]
+    texts = tokenizer.batch_decode(
+        written, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.strip() for text in texts]
+
+
+def _prompt_lengths(prompts: Sequence[str], *, processor: MultimodalProcessor) -> list[int]:
+    known = {
+        prompt: len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        for prompt in set(prompts)
+        if prompt
+    }
+    return [known.get(prompt, 0) for prompt in prompts]
+
+
+def generation_arguments(section: GenerationSection) -> dict[str, Any]:
+    """Return the arguments of ``generate`` that were given; the others are the model's."""
+    given = {**section.options, "max_length": section.max_length, "num_beams": section.num_beams}
+    return {name: value for name, value in given.items() if value is not None}
