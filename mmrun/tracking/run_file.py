@@ -1,6 +1,7 @@
 """`OUTPUT_DIR/run.json`: which run this folder belongs to."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,3 +56,13 @@ def write_run_file(output_dir: Path, run: RunFile) -> None:
     """Write `run.json` whole."""
     content = {"format": FORMAT, **asdict(run)}
     write_whole(output_dir / NAME, json.dumps(content, indent=1) + "\n")
+
+
+def read_holder(output_dir: Path) -> int | None:
+    """Return the process id that works in the folder now, or None."""
+    try:
+        said = (output_dir / ".mmrun.pid").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    match = re.match(r"process (\d+)", said)
+    return int(match[1]) if match else None

@@ -2,12 +2,17 @@
 
 import logging
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mmrun.errors import StopRequested
+
 logger = logging.getLogger(__name__)
 
+_ECHO_S = 2.0
+"""A wrapper passes one wish on with several signals; within this time they are one."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -17,6 +22,9 @@ class StopWish:
     def __init__(self) -> None:
         self.reason: str | None = None
         """Name of the signal, or what else asked to stop; None while training goes on."""
+        self.training = False
+        """Whether there is a step to finish and to save; before that a signal ends at once."""
+        self._heard_at = 0.0
 
     @property
     def by_keyboard(self) -> bool:
@@ -34,9 +42,18 @@ class StopWish:
                 signal.signal(number, handler)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        now = time.monotonic()
         if self.reason is not None:
-            raise KeyboardInterrupt
-        self.reason = signal.Signals(number).name
-        logger.warning(
-            "%s: stopping after this step with a last checkpoint (once more: at once)", self.reason
-        )
+            # Ctrl-C under `mlflow run` arrives as SIGINT and, right after it, as SIGTERM.
+            if name == self.reason or now - self._heard_at > _ECHO_S:
+                raise KeyboardInterrupt
+            return
+        if not self.training:
+            raise StopRequested(
+                f"stopped by {name} before a step was done",
+                hint="run the same command again",
+                by_keyboard=name == "SIGINT",
+            )
+        self.reason, self._heard_at = name, now
+        logger.warning("%s: stopping after this step with a last checkpoint (again: at once)", name)

@@ -4,10 +4,8 @@ What is overridden here is private to transformers: the package is pinned to the
 that was read (5.23), and `tests/architecture/test_trainer_overrides.py` fails when it moves.
 """
 
-import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,15 +13,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
     Seq2SeqTrainer,
-    Seq2SeqTrainingArguments,
     TrainerCallback,
     TrainerControl,
     TrainerState,
 )
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import TrainOutput
 
 from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
@@ -102,19 +100,31 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     # Where to go on
 
-    def continue_from(self, checkpoint: Path) -> TrainOutput:
-        """Go on from ``checkpoint`` to the end of the training."""
-        self._before = self._position_of(checkpoint)
-        self._entry = self._entry_at(self._before)
-        self._saved_step = self._before.step
-        return self.train(resume_from_checkpoint=str(checkpoint))
+    def go_on(self, checkpoint: Path | None) -> None:
+        """Train from ``checkpoint``, or from step 0, to the end."""
+        self._enter(checkpoint)
+        self._saved_step = self._before.step if self._before is not None else None
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def total_steps(self, checkpoint: Path | None) -> int:
         """Return the step at which a training that goes on from ``checkpoint`` is done."""
+        self._enter(checkpoint)
+        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[-1])
+
+    def _enter(self, checkpoint: Path | None) -> None:
         if checkpoint is not None:
             self._before = self._position_of(checkpoint)
             self._entry = self._entry_at(self._before)
-        return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[-1])
+
+    @property
+    def step(self) -> int:
+        """The last step that was done."""
+        return int(self.state.global_step)
+
+    @property
+    def stopped_early_before(self) -> bool:
+        """Whether the checkpoint is of a training that early stopping had ended."""
+        return self._before is not None and self._before.stopped_early
 
     def _position_of(self, checkpoint: Path) -> Position:
         position = read_position(checkpoint)
@@ -277,10 +287,17 @@ class ResumableTrainer(Seq2SeqTrainer):
             return shuffled(size)
         if strategy == "sequential":
             return sequential(size)
+        if strategy == "group_by_length":
+            lengths, group = dataset.lengths, self._batch() * self.args.gradient_accumulation_steps
+            return lambda generator: get_length_grouped_indices(lengths, group, generator=generator)
         raise ConfigError(
-            f"training.train_sampling_strategy: {strategy!r} is not built yet",
-            hint="use 'random' or 'sequential'",
+            f"training.train_sampling_strategy: {strategy!r} cannot be resumed exactly",
+            hint="use random, sequential or group_by_length",
         )
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
+        # References are compared in the order of the dataset, whatever order training takes.
+        return SequentialSampler(eval_dataset)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
         """Count the samples of the batch, then do the step."""
@@ -406,11 +423,6 @@ class ResumableTrainer(Seq2SeqTrainer):
             start_time -= self._before.elapsed_s
         return super()._finalize_training(trial, num_train_samples, start_time)
 
-    @property
-    def stopped_early(self) -> bool:
-        """Whether the training ended before its last step without being asked to stop."""
-        return self.stop.reason is None and self.state.global_step < self.state.max_steps
-
 
 class _Loop(TrainerCallback):
     """What the loop of the Trainer tells: its begin, each log line, each end of a step."""
@@ -455,17 +467,3 @@ class _Loop(TrainerCallback):
             control.should_log = control.should_evaluate = control.should_save = False
         else:
             self._trainer.epoch_done = True
-
-
-def steps_done(checkpoint: Path) -> int:
-    """Return the step of a checkpoint folder from the Trainer's own state."""
-    content = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    return int(content["global_step"])
-
-
-def silence_reporters() -> None:
-    """Keep the MLflow callback of transformers out, whatever `report_to` says."""
-    os.environ["DISABLE_MLFLOW_INTEGRATION"] = "TRUE"
-
-
-__all__ = ["CheckpointSink", "ResumableTrainer", "Seq2SeqTrainingArguments", "steps_done"]

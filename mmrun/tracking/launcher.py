@@ -1,0 +1,62 @@
+"""The run that `mlflow run` makes before it starts us.
+
+A new training takes it as its own. A training that continues another run marks it, so that it can
+be told from real runs, and a later command removes it: removing it while `mlflow run` still waits
+would make that fail.
+"""
+
+import logging
+import os
+from collections.abc import MutableMapping
+
+from mmrun.errors import TrackingError
+from mmrun.tracking.store import Run, RunStore
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "MLFLOW_RUN_ID"
+OWN_TAG = "mmrun.format"
+ROLE_TAG = "mmrun.role"
+ROLE = "launcher"
+_ENDED = {"FINISHED", "FAILED", "KILLED"}
+
+
+def environment_run(store: RunStore, environment: MutableMapping[str, str]) -> Run | None:
+    """Return the run that the environment names, and take the variable out of it.
+
+    Left there, it would be taken as their own by every child process that uses MLflow.
+    """
+    run_id = environment.pop(VARIABLE, None)
+    return store.read(run_id) if run_id else None
+
+
+def is_own(run: Run) -> bool:
+    """Whether mmrun made or adopted the run; otherwise it is a launcher's."""
+    return OWN_TAG in run.tags
+
+
+def mark(store: RunStore, launcher: Run, *, delegated_to: str) -> None:
+    """Say on the launcher's run which run went on instead."""
+    store.set_tags(
+        launcher.run_id,
+        {
+            ROLE_TAG: ROLE,
+            "mmrun.delegated_to": delegated_to,
+            "mlflow.note.content": f"Started by `mlflow run`; the training is run {delegated_to}.",
+        },
+    )
+
+
+def sweep(store: RunStore, experiment_id: str) -> None:
+    """Remove launchers' runs that have ended."""
+    try:
+        for run in store.find(experiment_id=experiment_id, tags={ROLE_TAG: ROLE}):
+            if run.status in _ENDED:
+                store.delete(run.run_id)
+    except TrackingError as error:
+        logger.debug("launchers' runs were not removed: %s", error)
+
+
+def under_wrapper() -> bool:
+    """Whether `mlflow run` or `dvc repro` started this process."""
+    return VARIABLE in os.environ or "DVC_STAGE" in os.environ

@@ -1,0 +1,222 @@
+"""One attempt of a run: opened, told what happens, closed.
+
+Everything that is sent is on disk first; whatever dies, the next process finds the journal, the
+spool and a record that says which attempt was under way.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.manifest import Description
+from mmrun.checkpoints.policy import Saved, best, newest
+from mmrun.checkpoints.publisher import Publisher
+from mmrun.errors import TrackingError
+from mmrun.tracking.attempts import AttemptRecord, Overlap
+from mmrun.tracking.journal import Clock, Journal
+from mmrun.tracking.sender import Sender
+from mmrun.tracking.store import Point, RunStatus, RunStore
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "attempts"
+PENDING = "pending_metrics.jsonl"
+
+
+class Attempt:
+    """What the training tells about itself, on its way to the journal and the store."""
+
+    def __init__(
+        self,
+        record: AttemptRecord,
+        *,
+        store: RunStore,
+        journal: Journal,
+        sender: Sender,
+        overlap: Overlap,
+        clock: Clock,
+    ) -> None:
+        self.record = record
+        self._store = store
+        self._journal = journal
+        self._sender = sender
+        self._overlap = overlap
+        self._clock = clock
+        self._logged: dict[tuple[str, int], float] = {}
+        self._last_step = record.from_step
+
+    def open(self) -> None:
+        """Write down that this attempt is under way."""
+        save_record(self._store, self.record)
+        self._store.set_tags(self.record.run_id, self._tags("running"))
+        self._store.set_status(self.record.run_id, "RUNNING")
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Put one log line of the Trainer into the journal, each point once."""
+        now_ms = self._clock.now_ms()
+        self._last_step = max(self._last_step, step)
+        line = [
+            Point(key=key, step=step, timestamp_ms=now_ms, value=value)
+            for key, value in values.items()
+        ]
+        new = [point for point in line if self._is_new(point)]
+        if new:
+            self._journal.append(new)
+
+    def _is_new(self, point: Point) -> bool:
+        place = (point.key, point.step)
+        if self._logged.get(place) == point.value:  # `epoch` comes with every line of a step
+            return False
+        self._logged[place] = point.value
+        decision = self._overlap.decide(point)
+        if decision == "diverge" and self._overlap.diverged == 1:
+            logger.warning(
+                "step %d: %s is %r now, and was another value before the interruption; both are "
+                "kept, and the tag mmrun.replay says so",
+                point.step,
+                point.key,
+                point.value,
+            )
+        return decision != "confirm"
+
+    def checkpoint(self) -> None:
+        """Bring the record up to date, so that a death after this loses nothing of it."""
+        try:
+            save_record(self._store, self._current())
+        except TrackingError as error:
+            logger.debug("the attempt's record was not updated: %s", error)
+
+    def _current(self) -> AttemptRecord:
+        return replace(
+            self.record,
+            to_step=self._last_step,
+            confirmed=self._overlap.confirmed(),
+            diverged_at=self._overlap.diverged_at,
+        )
+
+    def close(self, ended: str, *, status: RunStatus, flush_s: float, error: str = "") -> bool:
+        """Send what is left, then say how the attempt ended; False if something is unsent."""
+        sent = self._sender.flush(flush_s)
+        self._sender.stop()
+        self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
+        save_record(self._store, self.record)
+        if error:
+            _upload_text(self._store, self.record.run_id, "error.txt", error, folder="")
+        self._store.set_tags(self.record.run_id, self._tags(ended))
+        self._store.set_status(self.record.run_id, status)
+        return sent
+
+    def note_checkpoints(self, stored: Sequence[Saved]) -> None:
+        """Keep the hints for people up to date: which checkpoint is latest, which is best."""
+        tags = {
+            f"mmrun.checkpoint.{what}": saved.name
+            for what, saved in (("latest", newest(stored)), ("best", best(stored)))
+            if saved is not None
+        }
+        self._store.set_tags(self.record.run_id, tags)
+
+    def take_over(self, carried: Iterable[Point]) -> None:
+        """Send, first of all, what a checkpoint from another machine carries."""
+        self._journal.import_unsent(carried)
+
+    def unsent(self) -> Sequence[Point]:
+        """Return the points that the server has not acknowledged yet."""
+        return self._journal.unsent()
+
+    def _tags(self, state: str) -> dict[str, str]:
+        record = self.record
+        span = f"from step {record.from_step}"
+        if record.to_step is not None:
+            span = f"steps {record.from_step} to {record.to_step}"
+        changed = "; ".join(f"{key}: {old} → {new}" for key, (old, new) in record.overrides.items())
+        tags = {
+            "mmrun.status": state,
+            "mmrun.attempts": str(record.attempt),
+            f"mmrun.attempt.{record.attempt}": f"{span}, {state}{changed and f'; {changed}'}",
+        }
+        if record.data_version is not None:
+            tags["mmrun.data"] = record.data_version
+        if record.diverged_at is not None:
+            word = "overridden" if record.overrides else "diverged"
+            tags["mmrun.replay"] = f"{word}@{record.diverged_at}"
+        return tags
+
+
+class Saver:
+    """The training's way to checkpoints: a folder to write to, then the publisher."""
+
+    def __init__(
+        self,
+        local: LocalCheckpoints,
+        publisher: Publisher,
+        *,
+        description: Description,
+        attempt: Attempt,
+    ) -> None:
+        self._local = local
+        self._publisher = publisher
+        self._description = description
+        self._attempt = attempt
+
+    def open(self, step: int) -> Path:
+        """Return an empty folder for the files of ``step``."""
+        return self._local.partial(step)
+
+    def publish(
+        self, folder: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
+    ) -> None:
+        """Add the points that the server does not have yet, and make the folder a checkpoint."""
+        pending = self._attempt.unsent()
+        if pending:
+            write_pending(folder, pending)
+        self._publisher.publish(
+            folder,
+            self._description.model_copy(
+                update={"step": step, "epoch": epoch, "metrics": dict(metrics)}
+            ),
+        )
+        self._attempt.checkpoint()
+
+
+def write_pending(folder: Path, points: Iterable[Point]) -> None:
+    """Let a checkpoint carry points that the server has not acknowledged yet."""
+    lines = (json.dumps(asdict(point)) for point in points)
+    (folder / PENDING).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_pending(folder: Path) -> list[Point]:
+    """Return the points that a checkpoint carries."""
+    path = folder / PENDING
+    if not path.exists():
+        return []
+    return [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def save_record(store: RunStore, record: AttemptRecord) -> None:
+    """Store ``attempts/<k>.json``, replacing an earlier state of it."""
+    _upload_text(store, record.run_id, f"{record.attempt}.json", record.to_json(), folder=FOLDER)
+
+
+def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
+    """Return the record of the newest attempt, or None where there was none."""
+    artifacts = store.artifacts(run_id)
+    numbers = [
+        int(Path(entry.path).stem)
+        for entry in artifacts.list(FOLDER)
+        if Path(entry.path).stem.isdigit()
+    ]
+    if not numbers:
+        return None
+    text = artifacts.read(f"{FOLDER}/{max(numbers)}.json")
+    return AttemptRecord.from_json(text) if text is not None else None
+
+
+def _upload_text(store: RunStore, run_id: str, name: str, text: str, *, folder: str) -> None:
+    with TemporaryDirectory(prefix="mmrun-") as scratch:
+        file = Path(scratch) / name
+        file.write_text(text, encoding="utf-8")
+        store.artifacts(run_id).upload(file, to=folder)

@@ -1,0 +1,127 @@
+"""From where an attempt goes on, and what is different from the one before; changes nothing."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmrun.checkpoints.archive import Archive, Found, NothingSaved
+from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.reference import Reference
+from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.config.loading import flat
+from mmrun.errors import CheckpointError, DataError
+from mmrun.provenance.data import data_version, same_data
+from mmrun.provenance.source import SourceState, source_state
+from mmrun.tracking.attempts import changes
+from mmrun.workflows.past import Past, read_past
+from mmrun.workflows.place import Place
+
+logger = logging.getLogger(__name__)
+
+LATEST = Reference(text="latest", which="latest")
+LENGTHS = frozenset({"training.max_steps", "training.num_train_epochs"})
+"""What decides when a training is done; it may change without anything being lost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """Everything that is decided before an attempt is opened."""
+
+    place: Place
+    past: Past
+    found: Found | None
+    checkpoint: Path | None
+    """The folder of ``found``, if it was brought here."""
+    data: str
+    changed: Mapping[str, tuple[Any, Any]]
+    source: SourceState
+
+    @property
+    def step(self) -> int:
+        """The step of the checkpoint, or 0."""
+        return 0 if self.found is None else self.found.step
+
+    @property
+    def started_from(self) -> str | None:
+        """The checkpoint in words, for the record."""
+        if self.found is None:
+            return None
+        manifest = self.found.manifest
+        return f"{manifest.run_id}@{manifest.step}" if manifest else str(self.found.path)
+
+
+def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginning:
+    """Compare data and configuration with the last attempt's, and find the checkpoint.
+
+    Args:
+        place: Where the training happens.
+        accept_data_change: Whether other data behind the same paths is wanted.
+        only_look: Whether nothing may change: the checkpoint is not brought here then.
+
+    Raises:
+        DataError: the data behind the same paths changed.
+        CheckpointError: the reference means nothing, or nothing is whole.
+    """
+    past = read_past(place.store, place.run, place.run_file) if place.run else Past()
+    changed = changes(past.flat_config, flat(place.experiment)) if past.last else {}
+    cache = None if only_look else place.output_dir / ".digests.json"
+    data = data_version(place.experiment, cache=cache)
+    if data_differs(past, data) and not accept_data_change:
+        _refuse_changed_data(changed)
+    found, checkpoint = _find_checkpoint(place, past, only_look=only_look)
+    return Beginning(
+        place=place,
+        past=past,
+        found=found,
+        checkpoint=checkpoint,
+        data=data,
+        changed=changed,
+        source=source_state(),
+    )
+
+
+def data_differs(past: Past, data: str) -> bool:
+    """Tell whether ``data`` is another version than that of the last attempt."""
+    before = past.last.data_version if past.last is not None else None
+    return before is not None and not same_data(before, data)
+
+
+def _refuse_changed_data(changed: Mapping[str, tuple[Any, Any]]) -> None:
+    if any(key.startswith("data.") for key in changed):
+        return  # changed on purpose, and recorded
+    raise DataError(
+        "the data behind the same paths changed since the last attempt of the run",
+        hint="put it back ('dvc checkout'), or accept the change with --accept-data-change",
+    )
+
+
+def _archive(place: Place) -> Archive:
+    local = LocalCheckpoints(place.output_dir / "train")
+    if place.run is None:
+        return Archive(local, None, run_id=None)
+    remote = RemoteCheckpoints(place.store.artifacts(place.run_id))
+    return Archive(local, remote, run_id=place.run_id, spool=place.output_dir / "spool")
+
+
+def _find_checkpoint(
+    place: Place, past: Past, *, only_look: bool
+) -> tuple[Found | None, Path | None]:
+    if place.run is None and place.reference is None:
+        return None, None
+    reference = place.reference or LATEST
+    if place.run is None and reference.path is None:
+        raise CheckpointError(
+            f"--resume_from_checkpoint {reference.text}: no run belongs to {place.output_dir}",
+            hint="leave it out to start a run, or name one: RUN_ID@latest",
+        )
+    try:
+        if only_look:
+            return _archive(place).resolve(reference, lineage=past.lineage), None
+        return _archive(place).obtain(reference, lineage=past.lineage)
+    except NothingSaved:
+        if place.reference is not None:
+            raise
+        logger.info("run %s has no checkpoint yet: it starts again at step 0", place.run_id)
+        return None, None

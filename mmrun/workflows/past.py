@@ -1,0 +1,68 @@
+"""What the earlier attempts of a run left behind."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mmrun.config.loading import Override, flat, load_experiment
+from mmrun.config.schema import Experiment
+from mmrun.errors import TrackingError
+from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.journal import read_journals
+from mmrun.tracking.run_file import RunFile
+from mmrun.tracking.store import Point, Run, RunStore
+from mmrun.workflows.attempt import last_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """The attempts so far; ``last`` is None before the first one."""
+
+    last: AttemptRecord | None = None
+    lineage: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        """How many there were."""
+        return max((attempt for attempt, _ in self.lineage), default=0)
+
+    @cached_property
+    def flat_config(self) -> dict[str, str]:
+        """The configuration of the last attempt, flat; empty before the first one."""
+        if self.last is None:
+            return {}
+        return flat(load_experiment(None, base=self.last.config))
+
+    def experiment(self, overrides: Sequence[Override]) -> Experiment:
+        """Return the configuration of the last attempt with ``overrides`` on top."""
+        if self.last is None:
+            raise TrackingError(
+                "the run has no recorded configuration to go on with",
+                hint="name the experiment file with --config_path",
+            )
+        return load_experiment(None, overrides=overrides, base=self.last.config)
+
+
+def read_past(store: RunStore, run: Run, run_file: RunFile | None) -> Past:
+    """Read what the store and the folder know of the run's attempts."""
+    last = last_record(store, run.run_id)
+    known = dict(run_file.lineage) if run_file and run_file.run_id == run.run_id else {}
+    if last is not None:
+        known |= {attempt: step for attempt, step, _ in last.lineage}
+    return Past(last=last, lineage=tuple(sorted(known.items())))
+
+
+def points_from(step: int, *, store: RunStore, run: Run, journal: Path) -> list[Point]:
+    """Return what was logged at ``step`` or later: in the store, and here but not yet sent."""
+    stored = (point for key in run.metrics for point in store.history(run.run_id, key))
+    return _unique([*stored, *_journaled(journal)], step=step)
+
+
+def _journaled(journal: Path) -> Iterable[Point]:
+    return (point for points in read_journals(journal).values() for point in points)
+
+
+def _unique(points: Iterable[Point], *, step: int) -> list[Point]:
+    seen = {repr(point): point for point in points if point.step >= step}
+    return list(seen.values())

@@ -1,0 +1,198 @@
+"""Where a training happens: its folder, its store, its run if there is one already."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.reference import Reference, parse
+from mmrun.config.loading import Override, fingerprint
+from mmrun.config.schema import Experiment
+from mmrun.errors import UsageError
+from mmrun.tracking import launcher
+from mmrun.tracking.address import tracking_uri
+from mmrun.tracking.mlflow_store import MlflowStore
+from mmrun.tracking.run_file import RunFile, read_run_file
+from mmrun.tracking.store import Run, RunStore
+from mmrun.workflows.output_folder import refuse_foreign, run_of_checkpoints
+from mmrun.workflows.past import read_past
+from mmrun.workflows.which_run import Claims, which_run
+
+logger = logging.getLogger(__name__)
+
+_LENGTH = ("max_steps", "num_train_epochs")
+"""Under DVC these continue a run when they are raised; everything else starts a new one."""
+
+
+class Wanted(Protocol):
+    """What of a request decides the place."""
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The experiment file with its overrides, if one was given."""
+        ...
+
+    @property
+    def overrides(self) -> tuple[Override, ...]:
+        """What the command line sets, for a stored configuration."""
+        ...
+
+    @property
+    def output_dir(self) -> Path | None:
+        """``--output_dir``."""
+        ...
+
+    @property
+    def resume_from_checkpoint(self) -> str | None:
+        """The reference, as it was written."""
+        ...
+
+    @property
+    def overwrite_output_dir(self) -> bool | None:
+        """``--overwrite_output_dir``, if it was given."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A folder, a store, and the run that goes on there (None for a new one)."""
+
+    experiment: Experiment
+    output_dir: Path
+    store: RunStore
+    run: Run | None
+    run_file: RunFile | None
+    launched: Run | None
+    """The run that `mlflow run` made before it started us."""
+    reference: Reference | None
+    fresh: bool
+    """Whether what an earlier run left in the folder is to be removed."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; there must be one by now."""
+        if self.run is None:
+            raise AssertionError("the run has not been started yet")
+        return self.run.run_id
+
+
+def find_place(wanted: Wanted) -> Place:
+    """Resolve folder, store and run from what was asked for; changes nothing."""
+    reference = parse(wanted.resume_from_checkpoint or "")
+    folder = _folder(wanted.output_dir, wanted.experiment)
+    if folder is not None:
+        refuse_foreign(folder)
+    run_file = read_run_file(folder) if folder is not None else None
+    store = open_store(wanted.experiment, run_file)
+    environment = launcher.environment_run(store, os.environ)
+    own = environment is not None and launcher.is_own(environment)
+    fresh = _fresh(wanted, folder, run_file)
+    run_id = which_run(
+        Claims(
+            reference=_run_of(reference),
+            environment=environment.run_id if environment is not None and own else None,
+            folder=_run_of_folder(folder, run_file),
+        ),
+        fresh=fresh,
+    )
+    _refuse_plain_in_run(reference, run_id)
+    run = store.read(run_id) if run_id is not None else None
+    experiment = wanted.experiment or _stored(store, run, run_file, wanted.overrides)
+    return Place(
+        experiment=experiment,
+        output_dir=_folder(wanted.output_dir, experiment) or _no_folder(),
+        store=store,
+        run=run,
+        run_file=run_file if run is not None and not fresh else None,
+        launched=None if own else environment,
+        reference=reference,
+        fresh=fresh,
+    )
+
+
+def open_store(experiment: Experiment | None, run_file: RunFile | None) -> RunStore:
+    """Open the store that counts: the environment's, the file's, the folder's, the default."""
+    configured = experiment.tracking.uri if experiment is not None else None
+    if configured is None and run_file is not None:
+        configured = run_file.tracking_uri
+    return MlflowStore(tracking_uri(configured, project=Path.cwd()))
+
+
+def comparable(experiment: Experiment) -> str:
+    """Return a digest of the configuration without the training's length."""
+    arguments = {
+        key: value for key, value in experiment.training.arguments.items() if key not in _LENGTH
+    }
+    training = experiment.training.model_copy(update={"arguments": arguments})
+    return fingerprint(experiment.model_copy(update={"training": training}))
+
+
+def _folder(output_dir: Path | None, experiment: Experiment | None) -> Path | None:
+    if output_dir is not None:
+        return output_dir
+    return experiment.training.output_dir if experiment is not None else None
+
+
+def _no_folder() -> Path:
+    raise UsageError(
+        "there is no output folder", hint="give --output_dir, or training.output_dir in the file"
+    )
+
+
+def _fresh(wanted: Wanted, folder: Path | None, run_file: RunFile | None) -> bool:
+    overwrite = wanted.overwrite_output_dir
+    if overwrite is None and wanted.experiment is not None:
+        overwrite = wanted.experiment.training.overwrite_output_dir
+    if overwrite:
+        return folder is not None
+    return _other_under_dvc(wanted.experiment, run_file)
+
+
+def _other_under_dvc(experiment: Experiment | None, run_file: RunFile | None) -> bool:
+    # DVC keeps the checkpoints of other parameters too; a run continued with them would make
+    # dvc.lock record weights that were not trained so.
+    if "DVC_STAGE" not in os.environ or run_file is None or experiment is None:
+        return False
+    same = run_file.config_fingerprint == comparable(experiment)
+    same = same and run_file.dvc_experiment == os.environ.get("DVC_EXP_NAME", "")
+    if not same:
+        logger.info("the configuration changed under DVC: a new run, not the one before")
+    return not same
+
+
+def _run_of(reference: Reference | None) -> str | None:
+    if reference is None or reference.path is None:
+        return reference.run_id if reference is not None else None
+    if not (reference.path / manifests.MANIFEST).exists():
+        return None
+    return manifests.read(reference.path).run_id
+
+
+def _refuse_plain_in_run(reference: Reference | None, run_id: str | None) -> None:
+    if reference is None or reference.path is None or run_id is None:
+        return
+    if _run_of(reference) is None:
+        raise UsageError(
+            f"{reference.path} belongs to no run, and the output folder to run {run_id}",
+            hint="give a new --output_dir: a checkpoint of another program starts a new run",
+        )
+
+
+def _run_of_folder(folder: Path | None, run_file: RunFile | None) -> str | None:
+    if run_file is not None:
+        return run_file.run_id
+    return run_of_checkpoints(folder) if folder is not None else None
+
+
+def _stored(
+    store: RunStore, run: Run | None, run_file: RunFile | None, overrides: Sequence[Override]
+) -> Experiment:
+    if run is None:
+        raise UsageError(
+            "there is no experiment file, and no run whose configuration could be used",
+            hint="give --config_path FILE, or --resume_from_checkpoint RUN_ID@latest",
+        )
+    return read_past(store, run, run_file).experiment(overrides)

@@ -1,0 +1,180 @@
+"""What a training is made of: arguments, data, processor, model, all ready to use."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmrun.checkpoints.manifest import Selection
+from mmrun.config.schema import Experiment, Split
+from mmrun.errors import ConfigError
+from mmrun.workflows.beginning import Beginning
+from mmrun.workflows.place import Place
+from mmrun.workflows.setup import Actors, missing_steps, run_setup
+
+if TYPE_CHECKING:
+    from mmrun.data.processor import MultimodalProcessor
+    from mmrun.training.stopping import StopWish
+    from mmrun.training.trainer import CheckpointSink, ResumableTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that `Seq2SeqTrainer` needs, and where the actors lie."""
+
+    arguments: Any
+    model: Any
+    processor: "MultimodalProcessor"
+    datasets: Mapping[Split, Any]
+    experiment: Experiment
+    actors: Path
+
+    @property
+    def selection(self) -> Selection | None:
+        """What the best checkpoint is chosen by; None without evaluation."""
+        metric = self.arguments.metric_for_best_model
+        if metric is None or str(self.arguments.eval_strategy) == "no":
+            return None
+        name = metric if metric.startswith("eval_") else f"eval_{metric}"
+        return Selection(metric=name, greater_is_better=bool(self.arguments.greater_is_better))
+
+    def trainer(
+        self,
+        *,
+        sink: "CheckpointSink",
+        stop: "StopWish",
+        log: Callable[[Mapping[str, float], int], None],
+    ) -> "ResumableTrainer":
+        """Return the trainer of this recipe."""
+        from transformers import PrinterCallback
+
+        from mmrun.tasks.translation import collator, compute_metrics
+        from mmrun.training.trainer import ResumableTrainer
+
+        validation = self.datasets.get("validation")
+        names = self.experiment.training.metric_name if self._scores else ()
+        trainer = ResumableTrainer(
+            sink=sink,
+            stop=stop,
+            log=log,
+            model=self.model,
+            args=self.arguments,
+            data_collator=collator(self.processor),
+            train_dataset=self.datasets["train"],
+            eval_dataset=validation if str(self.arguments.eval_strategy) != "no" else None,
+            processing_class=self.processor,
+            compute_metrics=(
+                compute_metrics(names, processor=self.processor, dataset=validation)
+                if validation is not None
+                else None
+            ),
+            callbacks=self._callbacks(),
+        )
+        trainer.remove_callback(PrinterCallback)  # log lines are said once, by the session
+        return trainer
+
+    @property
+    def _scores(self) -> bool:
+        return bool(self.arguments.predict_with_generate)
+
+    def _callbacks(self) -> list[Any]:
+        from transformers import EarlyStoppingCallback
+
+        patience = self.experiment.training.early_stopping_patience
+        return [EarlyStoppingCallback(early_stopping_patience=patience)] if patience else []
+
+
+def prepare_recipe(beginning: Beginning, *, setup_path: Path | None) -> Recipe:
+    """Make what is missing and load it.
+
+    On a resume, processor and model come from the checkpoint, unless their section was changed:
+    then they are made anew, and the checkpoint's weights must fit.
+    """
+    from mmrun.data.dataset import load_dataset_actor
+    from mmrun.training.arguments import build_arguments
+
+    experiment = beginning.place.experiment
+    arguments = build_arguments(experiment, output_dir=beginning.place.output_dir)
+    actors = _actors(beginning, setup_path=setup_path)
+    processor = _processor(beginning, actors)
+    datasets = load_dataset_actor(actors.dataset, data=experiment.data, processor=processor)
+    if "train" not in datasets:
+        raise ConfigError(
+            "data.train_metadata_file: is not given", hint="name the TSV of the train split"
+        )
+    model = _model(beginning, actors, processor)
+    return Recipe(
+        arguments=arguments,
+        model=model,
+        processor=processor,
+        datasets=datasets,
+        experiment=experiment,
+        actors=actors.folder,
+    )
+
+
+def setup_folder(place: Place, setup_path: Path | None) -> Path:
+    """Return where the actors are, or are to be made."""
+    experiment = place.experiment
+    own = place.output_dir / "setup"
+    if setup_path is not None:
+        return setup_path
+    others = (experiment.setup.output_dir, experiment.training.output_dir)
+    candidates = [own, *(folder / "setup" for folder in others if folder is not None)]
+    return next((folder for folder in candidates if folder.is_dir()), own)
+
+
+def _own(beginning: Beginning) -> bool:
+    """Whether the checkpoint is mmrun's: it has processor and model in it then."""
+    return beginning.found is not None and beginning.found.manifest is not None
+
+
+def _changed(beginning: Beginning, *sections: str) -> bool:
+    return any(key.partition(".")[0] in sections for key in beginning.changed)
+
+
+def _actors(beginning: Beginning, *, setup_path: Path | None) -> Actors:
+    folder = setup_folder(beginning.place, setup_path)
+    missing = missing_steps(beginning.place.experiment, folder)
+    if _own(beginning):
+        kept = {"model"}
+        if not _changed(beginning, "processor", "model"):
+            kept |= {"processor"}
+        missing -= kept
+    if missing:
+        run_setup(beginning.place.experiment, folder=folder, steps=missing)
+    return Actors.of(folder)
+
+
+def _processor(beginning: Beginning, actors: Actors) -> "MultimodalProcessor":
+    from mmrun.data.processor import load_processor
+
+    checkpoint = beginning.checkpoint
+    if checkpoint is None or not _own(beginning) or _changed(beginning, "processor", "model"):
+        return load_processor(actors.processor)
+    return load_processor(checkpoint)
+
+
+def _model(beginning: Beginning, actors: Actors, processor: "MultimodalProcessor") -> Any:
+    from mmrun.models.build import build_model, load_model
+    from mmrun.training.fit import refuse_misfit
+
+    experiment, checkpoint = beginning.place.experiment, beginning.checkpoint
+    if checkpoint is None:
+        return load_model(actors.model)
+    if not _own(beginning):
+        model = load_model(actors.model)
+    elif _changed(beginning, "processor", "model"):
+        model = build_model(
+            experiment.model,
+            tokenizer=processor.tokenizer,
+            new_tokens=processor.new_tokens,
+            seed=experiment.setup.seed,
+        )
+    else:
+        return load_model(checkpoint)
+    refuse_misfit(model, checkpoint)
+    return model

@@ -1,0 +1,306 @@
+"""One attempt of a run: opened, trained to its end, closed with the truth about it."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.manifest import Description, Selection
+from mmrun.checkpoints.policy import Retention
+from mmrun.checkpoints.publisher import Publisher
+from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.config.loading import fingerprint, masked, plain
+from mmrun.errors import StopRequested, TrackingError, UsageError
+from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
+from mmrun.tracking.journal import Clock, Journal
+from mmrun.tracking.lease import Lease
+from mmrun.tracking.sender import Sender
+from mmrun.tracking.store import Point, RunStatus
+from mmrun.training.stopping import StopWish
+from mmrun.workflows.attempt import Attempt, Saver, read_pending, save_record
+from mmrun.workflows.beginning import LENGTHS, Beginning
+from mmrun.workflows.new_run import record_run, upload_provenance
+from mmrun.workflows.past import points_from
+from mmrun.workflows.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mmrun.training.trainer import ResumableTrainer
+
+logger = logging.getLogger(__name__)
+
+FINISHED = "finished"
+SERVER_LOST = "loss of the tracking server"
+FLUSH_S = 60.0
+"""How long the end of a training waits for the server to take what is left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What works together during one attempt."""
+
+    beginning: Beginning
+    attempt: Attempt
+    sender: Sender
+    publisher: Publisher
+    trainer: "ResumableTrainer"
+    wish: StopWish
+    lease: Lease
+
+    @property
+    def grace_s(self) -> float:
+        """How long saving and sending may take after a signal."""
+        return self.beginning.place.experiment.tracking.grace_s
+
+
+def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) -> str:
+    """Train to the end, from the checkpoint or from step 0, and return what is to be said."""
+    session = _prepare(beginning, recipe, wish=wish, lease=lease)
+    total = session.trainer.total_steps(beginning.checkpoint)
+    if _was_done(session, total):
+        return _finish_quietly(session, total)
+    wish.training = True
+    try:
+        _open(session, actors=recipe.actors)
+        session.trainer.go_on(beginning.checkpoint)
+        return _end(session)
+    except StopRequested:
+        raise
+    except BaseException as error:
+        _fail(session, error)
+        raise
+
+
+def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lease) -> Session:
+    place = beginning.place
+    earlier = _earlier_points(beginning)
+    clock = Clock(after_ms=max((point.timestamp_ms for point in earlier), default=0))
+    record = _record(beginning, started_ms=clock.now_ms())
+    journal = Journal(place.output_dir / "journal", attempt=record.attempt)
+    sender = Sender(place.store, place.run_id, journal)
+    attempt = Attempt(
+        record,
+        store=place.store,
+        journal=journal,
+        sender=sender,
+        overlap=Overlap(earlier, from_step=beginning.step),
+        clock=clock,
+    )
+    local = LocalCheckpoints(place.output_dir / "train")
+    publisher = _publisher(beginning, record, local=local, attempt=attempt)
+    description = _description(beginning, record, recipe.selection)
+    saver = Saver(local, publisher, description=description, attempt=attempt)
+    log = _watched(attempt, beginning, sender=sender, wish=wish, lease=lease)
+    return Session(
+        beginning=beginning,
+        attempt=attempt,
+        sender=sender,
+        publisher=publisher,
+        trainer=recipe.trainer(sink=saver, stop=wish, log=log),
+        wish=wish,
+        lease=lease,
+    )
+
+
+def _earlier_points(beginning: Beginning) -> list[Point]:
+    place = beginning.place
+    if place.run is None or not beginning.past.attempts:
+        return []
+    points = points_from(
+        beginning.step,
+        store=place.store,
+        run=place.run,
+        journal=place.output_dir / "journal",
+    )
+    return sorted(points, key=lambda point: point.timestamp_ms)
+
+
+def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
+    past, source = beginning.past, beginning.source
+    number = past.attempts + 1
+    start = Start(attempt=number, from_step=beginning.step, started_ms=started_ms)
+    return AttemptRecord(
+        attempt=number,
+        run_id=beginning.place.run_id,
+        from_step=beginning.step,
+        started_ms=started_ms,
+        config=masked(plain(beginning.place.experiment)),
+        host=source.host,
+        pid=os.getpid(),
+        lineage=(*(past.last.lineage if past.last else ()), start),
+        started_from=beginning.started_from,
+        overrides=dict(beginning.changed),
+        versions=source.versions,
+        git=source.git_revision,
+        data_version=beginning.data,
+    )
+
+
+def _steps(record: AttemptRecord) -> tuple[tuple[int, int], ...]:
+    return tuple((start.attempt, start.from_step) for start in record.lineage)
+
+
+def _publisher(
+    beginning: Beginning, record: AttemptRecord, *, local: LocalCheckpoints, attempt: Attempt
+) -> Publisher:
+    place = beginning.place
+    tracking, training = place.experiment.tracking, place.experiment.training
+    artifacts = place.store.artifacts(place.run_id)
+    return Publisher(
+        local,
+        RemoteCheckpoints(artifacts) if tracking.log_checkpoints else None,
+        run_id=place.run_id,
+        spool=place.output_dir / "spool",
+        retention=Retention(
+            local=training.save_total_limit, last=tracking.keep_last, best=tracking.keep_best
+        ),
+        lineage=_steps(record),
+        resumed_from=beginning.found.manifest if beginning.found is not None else None,
+        on_stored=attempt.note_checkpoints,
+    )
+
+
+def _description(
+    beginning: Beginning, record: AttemptRecord, selection: Selection | None
+) -> Description:
+    return Description(
+        run_id=record.run_id,
+        step=record.from_step,
+        attempt=record.attempt,
+        selection=selection,
+        config_fingerprint=fingerprint(beginning.place.experiment),
+        data_version=beginning.data,
+        git_revision=record.git,
+        versions=dict(record.versions),
+    )
+
+
+def _watched(
+    attempt: Attempt, beginning: Beginning, *, sender: Sender, wish: StopWish, lease: Lease
+) -> Callable[[Mapping[str, float], int], None]:
+    """Return what receives the log lines: it stops where the lease or the server is lost."""
+    tracking = beginning.place.experiment.tracking
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        lease.check()
+        attempt.log(values, step)
+        if not sys.stderr.isatty():  # the progress bar of the Trainer says it there
+            logger.info("step %d: %s", step, _in_words(values))
+        away = sender.away_since
+        patient = tracking.on_server_loss == "continue" or away is None or wish.reason is not None
+        if not patient and time.monotonic() - (away or 0.0) > tracking.server_loss_s:
+            wish.reason = SERVER_LOST
+
+    return log
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {value:.6g}" for key, value in values.items())
+
+
+def _was_done(session: Session, total: int) -> bool:
+    beginning = session.beginning
+    last = beginning.past.last
+    if last is None or last.ended != FINISHED:
+        return False
+    early = session.trainer.stopped_early_before and not beginning.changed
+    return beginning.step >= total or early
+
+
+def _finish_quietly(session: Session, total: int) -> str:
+    beginning = session.beginning
+    unused = [key for key in beginning.changed if key not in LENGTHS]
+    if unused:
+        raise UsageError(
+            f"the run is done at step {beginning.step}, so these would have no effect: "
+            f"{', '.join(unused)}",
+            hint=f"raise --max_steps above {total}, or start a new run in another folder",
+        )
+    with session.sender:
+        session.publisher.recover()
+        session.sender.flush(FLUSH_S)
+        unsent = session.publisher.drain(FLUSH_S)
+    text = f"run {beginning.place.run_id} is already done at step {beginning.step}"
+    return f"{text}; still unsent: {', '.join(unsent)}" if unsent else text
+
+
+def _open(session: Session, *, actors: Path) -> None:
+    beginning, record = session.beginning, session.attempt.record
+    _close_killed(beginning)
+    session.attempt.open()
+    record_run(beginning.place, _steps(record))
+    session.publisher.recover()
+    if beginning.checkpoint is not None and (carried := read_pending(beginning.checkpoint)):
+        session.attempt.take_over(carried)
+    session.sender.start()
+    upload_provenance(beginning, attempt=record.attempt, actors=actors)
+    _say_where(beginning, attempt=record.attempt)
+
+
+def _close_killed(beginning: Beginning) -> None:
+    """Say of the attempt before that it was killed, if it could not say how it ended."""
+    last = beginning.past.last
+    if last is not None and last.ended is None:
+        save_record(beginning.place.store, replace(last, ended="killed"))
+
+
+def _say_where(beginning: Beginning, *, attempt: int) -> None:
+    run_id = beginning.place.run_id
+    if attempt == 1:
+        logger.info("run %s, attempt 1, from step %d", run_id, beginning.step)
+    else:
+        logger.info("run %s goes on: attempt %d, from step %d", run_id, attempt, beginning.step)
+    for key, (old, new) in beginning.changed.items():
+        logger.info("changed: %s: %s → %s", key, old, new)
+
+
+def _end(session: Session) -> str:
+    reason, step = session.wish.reason, session.trainer.step
+    unsent = session.publisher.drain(FLUSH_S if reason is None else session.grace_s)
+    if unsent:
+        logger.warning("not sent yet, kept in the spool: %s", ", ".join(unsent))
+    if reason is not None:
+        _stopped(session, reason, step)
+    session.attempt.close(FINISHED, status="FINISHED", flush_s=FLUSH_S)
+    return f"run {session.attempt.record.run_id} is done at step {step}"
+
+
+def _stopped(session: Session, reason: str, step: int) -> NoReturn:
+    again = "the same command goes on from there"
+    if reason == SERVER_LOST:
+        raise TrackingError(
+            "the tracking server did not answer for longer than tracking.server_loss_s; "
+            f"stopped at step {step}, which is saved",
+            hint=f"start the server; {again}",
+        )
+    _close(session, f"stopped by {reason}", status="KILLED", flush_s=session.grace_s)
+    raise StopRequested(
+        f"stopped by {reason} at step {step}, which is saved",
+        hint=again,
+        by_keyboard=session.wish.by_keyboard,
+    )
+
+
+def _fail(session: Session, error: BaseException) -> None:
+    if session.lease.lost.is_set():
+        session.sender.stop()  # another process writes to the run now
+    elif isinstance(error, KeyboardInterrupt):
+        _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
+    else:
+        trace = "".join(traceback.format_exception(error))
+        _close(session, "failed", status="FAILED", flush_s=session.grace_s, error=trace)
+
+
+def _close(
+    session: Session, ended: str, *, status: RunStatus, flush_s: float, error: str = ""
+) -> None:
+    """Close the attempt; what the server does not take now, the next attempt says."""
+    try:
+        session.attempt.close(ended, status=status, flush_s=flush_s, error=error)
+    except TrackingError as away:
+        logger.warning("the end of the attempt was not recorded: %s", away)

@@ -1,0 +1,78 @@
+"""Start a training, or go on with one: always one run."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmrun.config.loading import Override
+from mmrun.config.schema import Experiment
+from mmrun.tracking import launcher, orphan
+from mmrun.tracking.lease import Lease, folder_lock
+from mmrun.training.stopping import StopWish
+from mmrun.workflows.beginning import begin
+from mmrun.workflows.new_run import start_run
+from mmrun.workflows.place import Place, find_place
+from mmrun.workflows.plan import plan_of
+from mmrun.workflows.recipe import prepare_recipe
+from mmrun.workflows.session import work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What the command line asked for.
+
+    ``experiment`` is None where no file was given: the configuration of the run's last attempt is
+    used then, with ``overrides`` on top.
+    """
+
+    experiment: Experiment | None
+    config_path: Path | None = None
+    overrides: tuple[Override, ...] = ()
+    output_dir: Path | None = None
+    setup_path: Path | None = None
+    resume_from_checkpoint: str | None = None
+    overwrite_output_dir: bool | None = None
+    dry_run: bool = False
+    steal: bool = False
+    accept_data_change: bool = False
+
+
+def train(request: TrainRequest) -> str:
+    """Train to the last step and return what is to be said about it.
+
+    Raises:
+        StopRequested: a signal asked to stop; the last step is saved.
+        MmrunError: whatever a user can repair, with its exit code.
+    """
+    if launcher.under_wrapper():
+        orphan.stop_with_parent()
+    wish = StopWish()
+    with wish.listening():
+        place = find_place(request)
+        if request.dry_run:
+            plan = begin(place, accept_data_change=request.accept_data_change, only_look=True)
+            return plan_of(plan).text()
+        with folder_lock(place.output_dir), ExitStack() as held:
+            return _train(place, request, wish=wish, held=held)
+
+
+def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitStack) -> str:
+    lease = None
+    if place.run is not None:
+        lease = held.enter_context(Lease(place.store, place.run_id, steal=request.steal))
+    beginning = begin(place, accept_data_change=request.accept_data_change, only_look=False)
+    recipe = prepare_recipe(beginning, setup_path=request.setup_path)
+    if lease is None:
+        beginning = replace(beginning, place=start_run(beginning))
+        lease = held.enter_context(Lease(place.store, beginning.place.run_id))
+    _settle_launcher(place)
+    return work(beginning, recipe=recipe, wish=wish, lease=lease)
+
+
+def _settle_launcher(place: Place) -> None:
+    """Mark the run of `mlflow run` if another one goes on, and remove those of earlier times."""
+    if place.run is None:
+        return
+    if place.launched is not None:
+        launcher.mark(place.store, place.launched, delegated_to=place.run_id)
+    launcher.sweep(place.store, place.run.experiment_id)

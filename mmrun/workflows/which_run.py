@@ -1,0 +1,54 @@
+"""Which run a training belongs to: a decision, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mmrun.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """Runs that something points at; None where it points at none."""
+
+    reference: str | None = None
+    """The run of ``--resume_from_checkpoint``."""
+    environment: str | None = None
+    """``MLFLOW_RUN_ID``, if that is a run of mmrun's own and not a launcher's."""
+    folder: str | None = None
+    """The run that the output folder belongs to: `run.json`, else its checkpoints' manifests."""
+
+
+def which_run(claims: Claims, *, fresh: bool) -> str | None:
+    """Return the run to continue, or None for a new one.
+
+    Args:
+        claims: What points at a run.
+        fresh: Whether a new run was asked for (``--overwrite_output_dir true``).
+
+    Raises:
+        UsageError: if two claims disagree, or a new run and an old checkpoint are both asked for.
+    """
+    if fresh:
+        if claims.reference is not None and claims.reference == claims.folder:
+            raise UsageError(
+                "--overwrite_output_dir true removes the checkpoints that "
+                "--resume_from_checkpoint points at",
+                hint="leave one of the two out, or give another --output_dir",
+            )
+        claims = Claims(reference=claims.reference, environment=claims.environment)
+    named: Mapping[str, str] = {
+        where: run
+        for where, run in (
+            ("--resume_from_checkpoint", claims.reference),
+            ("MLFLOW_RUN_ID", claims.environment),
+            ("the output folder", claims.folder),
+        )
+        if run is not None
+    }
+    if len(set(named.values())) > 1:
+        said = ", ".join(f"{where} is of run {run}" for where, run in named.items())
+        raise UsageError(
+            f"two runs are meant: {said}",
+            hint="give another --output_dir for the other run, or leave one of them out",
+        )
+    return next(iter(named.values()), None)
