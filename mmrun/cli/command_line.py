@@ -71,14 +71,14 @@ def read_command_line(
     while isinstance(command, TyperGroup):
         word = rest.pop(0) if rest else "--help"
         if word.startswith("-"):
-            _Reader(command, called, None).option(word, rest, line=line)
+            _Reader(command, called, settings_of).option(word, rest, line=line)
             if line.argv[-1:] in (["--help"], ["--version"]):
                 return line
             continue
         command = _subcommand(command, word, called=called)
         called = f"{called} {word}"
         line.argv.append(word)
-    _Reader(command, called, settings_of(called)).read(rest, line=line)
+    _Reader(command, called, settings_of).read(rest, line=line)
     return line
 
 
@@ -93,11 +93,13 @@ def _subcommand(group: TyperGroup, word: str, *, called: str) -> Any:
 class _Reader:
     """Reads what follows the name of one command."""
 
-    def __init__(self, command: Any, called: str, settings: Settings | None) -> None:
+    def __init__(
+        self, command: Any, called: str, settings_of: Callable[[str], Settings | None]
+    ) -> None:
         self._options = options_of(command)
         self._arguments = [p for p in command.params if isinstance(p, TyperArgument)]
         self._called = called
-        self._settings = settings
+        self._settings_of = settings_of
         self._given: set[str] = set()
 
     def read(self, rest: list[str], *, line: CommandLine) -> None:
@@ -135,9 +137,10 @@ class _Reader:
         positive = self._options.get(name.removeprefix("no_"))
         if positive is not None and positive.off:
             return Option(name=positive.name, takes="nothing", flag=positive.off)
-        setting = self._settings.find(name) if self._settings is not None else None
+        settings = self._settings_of(self._called)  # costs an import, so only where it is needed
+        setting = settings.find(name) if settings is not None else None
         if setting is None:
-            names = self._settings.names() if self._settings is not None else frozenset()
+            names = settings.names() if settings is not None else frozenset()
             raise unknown(written, of=self._called, known=names | self._options.keys())
         return setting
 

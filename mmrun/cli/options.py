@@ -69,6 +69,8 @@ def _takes(parameter: TyperOption) -> Takes:
 
 def unknown(name: str, *, of: str, known: Sequence[str] | frozenset[str]) -> UsageError:
     """Return the refusal of a name that ``of`` does not know, with the nearest one it does."""
-    close = get_close_matches(plain_name(name), sorted(known), n=1)
+    wanted = plain_name(name)
+    longer = sorted((option for option in known if option.startswith(f"{wanted}_")), key=len)
+    close = longer or get_close_matches(wanted, sorted(known), n=1)
     hint = f"--{close[0]}" if close else f"{of} --help"
     return UsageError(f"{of} does not know {name}", hint=hint)
