@@ -141,10 +141,8 @@ def train(
     overwrite_output_dir: Annotated[
         bool | None, _switch("overwrite_output_dir", "Start a new run and remove the old files.")
     ] = None,
-    fork: Annotated[bool, typer.Option("--fork", help="Go on as a new run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     steal: Annotated[bool, typer.Option("--steal", help="Take a run that is in use.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Without the server.")] = False,
     accept_data_change: Annotated[
         bool, typer.Option("--accept-data-change", help="Resume on data that changed.")
     ] = False,
@@ -183,10 +181,8 @@ def train(
             setup_path=setup_path,
             resume_from_checkpoint=resume_from_checkpoint,
             overwrite_output_dir=overwrite_output_dir,
-            fork=fork,
             dry_run=dry_run,
             steal=steal,
-            offline=offline,
             accept_data_change=accept_data_change,
         )
     )

@@ -1,6 +1,7 @@
 """Each section of a document is checked and made into its typed form."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ _OPEN: Mapping[str, str] = {"training": "arguments", "generation": "options"}
 Typed = TypeVar("Typed", bound=schema.Section)
 
 
+@cache
 def known_names(section: str) -> frozenset[str]:
     """Return the keys that ``section`` takes."""
     own = frozenset(SECTIONS[section].model_fields) - {_OPEN.get(section, "")}

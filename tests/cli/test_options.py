@@ -21,8 +21,8 @@ generate: --config_path value, --help nothing, --metric_name value, --modality v
 setup: --config_path value, --do_dataset boolean, --do_model boolean, --do_processor boolean,\
  --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing
-train: --accept-data-change boolean, --config_path value, --dry-run boolean, --fork boolean,\
- --help nothing, --help-training maybe, --modality value, --offline boolean, --output_dir value,\
+train: --accept-data-change boolean, --config_path value, --dry-run boolean,\
+ --help nothing, --help-training maybe, --modality value, --output_dir value,\
  --overwrite_output_dir boolean, --resume_from_checkpoint value, --set value, --setup_path value,\
  --steal boolean, --task value, --verbose nothing
 """
@@ -202,7 +202,7 @@ def test_the_list_of_training_arguments_takes_an_optional_filter(
         pytest.param(["demo", "run", "x", "--y"], "know --y", "mmrun demo run --help", id="no set"),
         pytest.param(["train", "x"], "'x' is not expected here", "train --help", id="stray"),
         pytest.param(["train", "--fp16", "x"], "true or false, not 'x'", "", id="boolean setting"),
-        pytest.param(["train", "--fork=x"], "true or false, not 'x'", "", id="boolean option"),
+        pytest.param(["train", "--steal=x"], "true or false, not 'x'", "", id="boolean option"),
         pytest.param(["train", "--dry-run", "--dry_run"], "is given twice", "", id="twice"),
         pytest.param(["train", "--seed=1", "--seed=1"], "is given twice", "", id="setting twice"),
         pytest.param(["train", "--max_steps"], "--max_steps needs a value", "", id="no value"),
