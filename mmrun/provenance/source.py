@@ -13,7 +13,8 @@ _LIBRARIES = ("mmrun", "torch", "transformers", "datasets", "mlflow", "numpy")
 _DIFF_LIMIT = 1_000_000
 _GIT_S = 30
 _SECRET = re.compile(
-    r"(?im)^([-+ ].*?[\w-]*(?:token(?!s|i[sz])|password|passwd|secret|api_?key)[\w-]*[\"']?\s*[:=]\s*)\S.*$"
+    r"(?im)^([-+ ].*?(?:token(?!s|i[sz])|password|passwd|secret|api_?key)"
+    r"[\w-]*[\"']?\s*[:=]\s*)\S.*$"
 )
 _LOGIN = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
 

@@ -172,28 +172,17 @@ class Overlap:
 
         A range never spans a logged step that was not.
         """
-        logged: dict[str, list[int]] = defaultdict(list)
-        for key, step in self._values:
-            logged[key].append(step)
-        return {
-            key: ranges
-            for key, steps in sorted(logged.items())
-            if (ranges := _ranges(steps, chosen={s for k, s in self._confirmed if k == key}))
-        }
-
-
-def _ranges(steps: Iterable[int], *, chosen: set[int]) -> list[list[int]]:
-    ranges: list[list[int]] = []
-    broken = True
-    for step in sorted(steps):
-        if step not in chosen:
-            broken = True
-        elif broken:
-            ranges.append([step, step])
-            broken = False
-        else:
-            ranges[-1][1] = step
-    return ranges
+        ranges: dict[str, list[list[int]]] = defaultdict(list)
+        open_ranges: set[str] = set()
+        for key, step in sorted(self._values):
+            if (key, step) not in self._confirmed:
+                open_ranges.discard(key)
+            elif key in open_ranges:
+                ranges[key][-1][1] = step
+            else:
+                ranges[key].append([step, step])
+                open_ranges.add(key)
+        return dict(ranges)
 
 
 def _same(one: float, other: float) -> bool:

@@ -92,8 +92,10 @@ class MlflowStore:
             "mlflow.source.type": "LOCAL",
             **_cut(tags, limit=_TAG_LIMIT),
         }
+        # Not asked twice: an answer that was lost on its way would leave a second run behind.
         run = self.ask(
-            lambda: self._client.create_run(experiment_id, run_name=name, tags=described)
+            lambda: self._client.create_run(experiment_id, run_name=name, tags=described),
+            patience_s=0,
         )
         root = _local_root(run.info.artifact_uri)
         if root is not None:
@@ -254,7 +256,10 @@ class MlflowStore:
             with FileLock(file.with_name(f".{file.name}.lock")):
                 return self.ask(lambda: MlflowClient(self._uri))
         except OSError as error:
-            raise TrackingError(f"cannot open {self._shown}: {error}") from error
+            raise TrackingError(
+                f"cannot open {self._shown}: {error}",
+                hint="set MLFLOW_TRACKING_URI to a place that can be written",
+            ) from error
 
     def _knock(self) -> None:
         """Refuse a database server that is down at once; MLflow would try for minutes."""
@@ -366,10 +371,11 @@ class MlflowArtifacts:
     def download(self, path: str, *, to: Path) -> None:
         """Write the artifact ``path`` to the file ``to``, whole or not at all."""
         checked(path)
+        repository = self._repository
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
             with _long_timeout():
-                self._store.ask(lambda: self._fetch(path, Path(scratch)))
+                self._store.ask(lambda: self._fetch(repository, path, scratch=Path(scratch)))
             Path(scratch, path).replace(to)
 
     def read(self, path: str) -> bytes | None:
@@ -413,9 +419,9 @@ class MlflowArtifacts:
         folder = checked(path).rpartition("/")[0]
         return any(entry.path == path and not entry.is_folder for entry in self.list(folder))
 
-    def _fetch(self, path: str, scratch: Path) -> None:
+    def _fetch(self, repository: Repository, path: str, *, scratch: Path) -> None:
         try:
-            self._repository.download_artifacts(path, str(scratch))
+            repository.download_artifacts(path, str(scratch))
         except Exception as error:
             if not self._holds(path):
                 raise TrackingError(f"run {self._run_id} has no artifact {path!r}") from error
@@ -437,7 +443,7 @@ def _long_timeout() -> Iterator[None]:
     with _transfers_lock:
         _transfers += 1
         if _transfers == 1:
-            _usual_timeout = os.environ[name]
+            _usual_timeout = os.environ.get(name, _QUIET[name])
             os.environ[name] = str(max(int(_usual_timeout), _TRANSFER_TIMEOUT_S))
     try:
         yield
