@@ -1,10 +1,11 @@
-"""Whether the weights of a checkpoint fit a model, told from names and shapes alone."""
+"""The weights of a checkpoint and a model that was made apart from it: whether they fit."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from mmrun.errors import CheckpointError
@@ -13,11 +14,24 @@ Shapes = Mapping[str, tuple[int, ...]]
 _NAMED = 3
 
 
-def refuse_misfit(model: nn.Module, checkpoint: Path) -> None:
-    """Raise ``CheckpointError`` naming the tensors that the model has otherwise."""
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
+    """Put the weights of ``checkpoint`` into ``model``.
+
+    Raises:
+        CheckpointError: the model has other tensors; names and shapes tell, before any is loaded.
+    """
+    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
+    _refuse_misfit(model, checkpoint, tied=tied)
+    for path in _weight_files(checkpoint):
+        model.load_state_dict(load_file(path), strict=False)
+    tie = getattr(model, "tie_weights", None)
+    if callable(tie):
+        tie()
+
+
+def _refuse_misfit(model: nn.Module, checkpoint: Path, *, tied: set[str]) -> None:
     saved = _saved_shapes(checkpoint)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
     odd = [
         f"{name} is {_text(saved.get(name))} in the checkpoint and {_text(wanted.get(name))} in "
         "the model"
@@ -32,14 +46,18 @@ def refuse_misfit(model: nn.Module, checkpoint: Path) -> None:
         )
 
 
-def _saved_shapes(checkpoint: Path) -> Shapes:
+def _weight_files(checkpoint: Path) -> list[Path]:
     index = checkpoint / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    if index.exists():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    if not index.exists():
+        return [checkpoint / "model.safetensors"]
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [checkpoint / name for name in sorted(set(names))]
+
+
+def _saved_shapes(checkpoint: Path) -> Shapes:
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        with safe_open(checkpoint / name, framework="pt") as file:
+    for path in _weight_files(checkpoint):
+        with safe_open(path, framework="pt") as file:
             shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     return shapes
 

@@ -25,7 +25,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import TrainOutput
 
 from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
-from mmrun.errors import CheckpointError, ConfigError
+from mmrun.errors import ConfigError
 from mmrun.training.generators import generator_states_kept
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.position import (
@@ -396,19 +396,8 @@ class ResumableTrainer(Seq2SeqTrainer):
             before=self._before,
         )
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Tied weights are stored once and are no loss; anything else missing is.
-        self.model.tie_weights()
-        tied = set(getattr(self.model, "all_tied_weights_keys", None) or {})
-        missing = sorted(set(load_result.missing_keys) - tied)
-        unknown = sorted(load_result.unexpected_keys)
-        if missing or unknown:
-            names = ", ".join((missing or unknown)[:3])
-            raise CheckpointError(
-                f"the checkpoint does not fit the model: {len(missing)} tensors missing, "
-                f"{len(unknown)} unknown ({names}, …)",
-                hint="resume with the model section that the run was started with",
-            )
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Do nothing: the model came with the checkpoint's weights."""
 
     # The end
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmrun.checkpoints.manifest import Selection
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import ConfigError
+from mmrun.progress import hide_library_bars
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.place import Place
 from mmrun.workflows.setup import Actors, missing_steps, run_setup
@@ -96,6 +97,7 @@ def prepare_recipe(beginning: Beginning, *, setup_path: Path | None) -> Recipe:
     from mmrun.data.dataset import load_dataset_actor
     from mmrun.training.arguments import build_arguments
 
+    hide_library_bars()
     experiment = beginning.place.experiment
     arguments = build_arguments(experiment, output_dir=beginning.place.output_dir)
     actors = _actors(beginning, setup_path=setup_path)
@@ -160,7 +162,7 @@ def _processor(beginning: Beginning, actors: Actors) -> "MultimodalProcessor":
 
 def _model(beginning: Beginning, actors: Actors, processor: "MultimodalProcessor") -> Any:
     from mmrun.models.build import build_model, load_model
-    from mmrun.training.fit import refuse_misfit
+    from mmrun.training.fit import load_weights
 
     experiment, checkpoint = beginning.place.experiment, beginning.checkpoint
     if checkpoint is None:
@@ -176,5 +178,5 @@ def _model(beginning: Beginning, actors: Actors, processor: "MultimodalProcessor
         )
     else:
         return load_model(checkpoint)
-    refuse_misfit(model, checkpoint)
+    load_weights(model, checkpoint)
     return model
