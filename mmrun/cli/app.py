@@ -172,7 +172,7 @@ def train(
     from mmrun.workflows.train import TrainRequest
     from mmrun.workflows.train import train as start
 
-    start(
+    said = start(
         TrainRequest(
             experiment=experiment,
             config_path=config_path,
@@ -186,6 +186,7 @@ def train(
             accept_data_change=accept_data_change,
         )
     )
+    typer.echo(said)
 
 
 @app.command(epilog=_BY_NAME)

@@ -96,7 +96,12 @@ def plain(experiment: Experiment) -> dict[str, Any]:
 
 def flat(experiment: Experiment) -> dict[str, str]:
     """Return ``section.key`` to canonical text, secrets masked: equal values, equal texts."""
-    return dict(_flat(masked(plain(experiment)), ()))
+    return flat_tree(plain(experiment))
+
+
+def flat_tree(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return the same of a plain tree, such as one that was stored with its secrets masked."""
+    return dict(_flat(masked(tree), ()))
 
 
 def masked(tree: Mapping[str, Any]) -> dict[str, Any]:

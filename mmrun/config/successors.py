@@ -52,6 +52,7 @@ _ACTORS = "mmrun finds what 'mmrun setup' made; --setup_path names another place
 _FROM_TOKENIZER = "taken from the tokenizer"
 _FROM_BACKBONE = "taken from the backbone"
 _NEVER = "nothing reads it"
+_SIGNALS = "mmrun saves a last checkpoint on SIGTERM, SIGUSR1 and Ctrl-C itself"
 _HUB = "write it into the environment of the Hugging Face hub"
 
 WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
@@ -95,6 +96,7 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
         "do_eval": "training.eval_strategy says whether there is evaluation",
         "do_predict": _ALWAYS,
         "do_train": _ALWAYS,
+        "enable_jit_checkpoint": _SIGNALS,
         "fp16_backend": _PRECISION,
         "fp16_opt_level": _PRECISION,
         "fsdp_min_num_params": _FSDP,
@@ -108,6 +110,7 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
         "print_special_tokens_on_prediction": _NO_PRINTING,
         "push_to_hub_organization": "write it in training.hub_model_id",
         "ray_scope": "dropped by transformers 5; see the variable RAY_SCOPE",
+        "restore_callback_states_from_checkpoint": "callbacks always go on where they were",
         "save_safetensors": "weights are always saved as safetensors",
         "split_batches": _ACCELERATOR,
         "tp_size": "dropped by transformers 5; see training.parallelism_config",
@@ -122,14 +125,20 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
 }
 """Keys by section that change nothing here, each with the reason."""
 
-_OWN = {"do_train", "do_eval", "do_predict"}
-"""Known to transformers, and yet nothing that its trainer reads."""
+_OWN = {
+    "do_train",
+    "do_eval",
+    "do_predict",
+    "enable_jit_checkpoint",
+    "restore_callback_states_from_checkpoint",
+}
+"""Known to transformers, and yet without effect here."""
 
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "data": {
         "max_source_tokens": "mmrun cannot drop rows by tokens yet",
         "min_frames": "mmrun cannot drop rows by a least number of frames yet",
-        "signal_start_end_unit": "mmrun knows milliseconds only yet",
+        "signal_start_end_unit": "spans of features are counted in frames",
     },
     "model": {
         "trust_remote_code": "mmrun runs no code from a model's repository",
@@ -142,7 +151,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
 }
 """Keys that would change the outcome and that mmrun cannot honour."""
 
-_HARMLESS = frozenset({"none", "null", "false", "", "milliseconds"})
+_HARMLESS = frozenset({"none", "null", "false", "", "frames"})
 
 
 def without_effect(section: str, name: str, *, installed: Mapping[str, Any]) -> str | None:

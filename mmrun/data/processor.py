@@ -74,5 +74,13 @@ def build_processor(
 
 def load_processor(folder: Path) -> MultimodalProcessor:
     """Read what ``save_pretrained`` wrote."""
-    processor: MultimodalProcessor = MultimodalProcessor.from_pretrained(str(folder))
+    configurations = logging.getLogger("transformers.configuration_utils")
+    before = configurations.level
+    # In a checkpoint the model's configuration lies beside; the tokenizer takes it for its own
+    # and warns of its type.
+    configurations.setLevel(logging.ERROR)
+    try:
+        processor: MultimodalProcessor = MultimodalProcessor.from_pretrained(str(folder))
+    finally:
+        configurations.setLevel(before)
     return processor

@@ -103,9 +103,10 @@ def effective_history(
 ) -> list[Point]:
     """Return, per metric and step, the value of the last attempt that did that step.
 
-    A point belongs to the last attempt that had started at its time stamp. Beyond the step where
-    a later attempt started it counts only if that attempt confirmed it. ``confirmed`` is by
-    attempt. The result is in the order of metric, step.
+    A point belongs to the last attempt that had started at its time stamp. Where later attempts
+    started before its step, it counts only if the last of them confirmed it: one between that died
+    before it came to that step takes nothing away. ``confirmed`` is by attempt. The result is in
+    the order of metric, step.
     """
     starts = sorted(lineage, key=lambda start: start.started_ms)
     steps = {
@@ -114,8 +115,12 @@ def effective_history(
     }
     newest: dict[tuple[str, int], Point] = {}
     for point in points:
-        later = [start for start in starts if start.started_ms > point.timestamp_ms]
-        if not all(_survives(point, start=start, confirmed=steps) for start in later):
+        redone_by = [
+            start.attempt
+            for start in starts
+            if start.started_ms > point.timestamp_ms and start.from_step < point.step
+        ]
+        if redone_by and not _is_confirmed(point, steps.get(redone_by[-1], {})):
             continue
         known = newest.get((point.key, point.step))
         if known is None or known.timestamp_ms <= point.timestamp_ms:
@@ -123,16 +128,8 @@ def effective_history(
     return sorted(newest.values(), key=lambda point: (point.key, point.step))
 
 
-def _survives(
-    point: Point,
-    *,
-    start: Start,
-    confirmed: Mapping[int, Mapping[str, Sequence[tuple[int, int]]]],
-) -> bool:
-    if point.step <= start.from_step:
-        return True
-    ranges = confirmed.get(start.attempt, {}).get(point.key, ())
-    return any(first <= point.step <= last for first, last in ranges)
+def _is_confirmed(point: Point, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
+    return any(first <= point.step <= last for first, last in ranges.get(point.key, ()))
 
 
 class Overlap:
@@ -142,9 +139,13 @@ class Overlap:
     """
 
     def __init__(self, earlier: Iterable[Point], *, from_step: int) -> None:
-        """Take the effective history of the earlier attempts and the step of the checkpoint."""
+        """Take the points of earlier attempts, and the step of the checkpoint.
+
+        Of several values for one step the newest counts: it is what a reader of the history sees.
+        """
+        by_time = sorted(earlier, key=lambda point: point.timestamp_ms)
         self._values = {
-            (point.key, point.step): point.value for point in earlier if point.step >= from_step
+            (point.key, point.step): point.value for point in by_time if point.step >= from_step
         }
         self._confirmed: set[tuple[str, int]] = set()
         self.diverged = 0

@@ -16,7 +16,7 @@ from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.errors import TrackingError
-from mmrun.tracking.attempts import AttemptRecord, Overlap
+from mmrun.tracking.attempts import AttemptRecord, Decision, Overlap
 from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
@@ -63,14 +63,17 @@ class Attempt:
             Point(key=key, step=step, timestamp_ms=now_ms, value=value)
             for key, value in values.items()
         ]
-        new = [point for point in line if self._is_new(point)]
-        if new:
+        decisions = [(point, self._decide(point)) for point in line]
+        if new := [point for point, decision in decisions if decision in ("log", "diverge")]:
             self._journal.append(new)
+        if known := [point for point, decision in decisions if decision == "confirm"]:
+            self._journal.confirm(known)
 
-    def _is_new(self, point: Point) -> bool:
+    def _decide(self, point: Point) -> Decision | None:
+        """Say what to do with a point; None for one that this attempt has logged already."""
         place = (point.key, point.step)
         if self._logged.get(place) == point.value:  # `epoch` comes with every line of a step
-            return False
+            return None
         self._logged[place] = point.value
         decision = self._overlap.decide(point)
         if decision == "diverge" and self._overlap.diverged == 1:
@@ -81,7 +84,7 @@ class Attempt:
                 point.key,
                 point.value,
             )
-        return decision != "confirm"
+        return decision
 
     def checkpoint(self) -> None:
         """Bring the record up to date, so that a death after this loses nothing of it."""

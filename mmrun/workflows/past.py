@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from mmrun.config.loading import Override, flat, load_experiment
+from mmrun.config.loading import Override, flat_tree, load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import AttemptRecord
@@ -30,9 +30,7 @@ class Past:
     @cached_property
     def flat_config(self) -> dict[str, str]:
         """The configuration of the last attempt, flat; empty before the first one."""
-        if self.last is None:
-            return {}
-        return flat(load_experiment(None, base=self.last.config))
+        return flat_tree(self.last.config) if self.last is not None else {}
 
     def experiment(self, overrides: Sequence[Override]) -> Experiment:
         """Return the configuration of the last attempt with ``overrides`` on top."""

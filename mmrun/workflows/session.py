@@ -18,7 +18,7 @@ from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.loading import fingerprint, masked, plain
 from mmrun.errors import StopRequested, TrackingError, UsageError
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
-from mmrun.tracking.journal import Clock, Journal
+from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
@@ -111,13 +111,12 @@ def _earlier_points(beginning: Beginning) -> list[Point]:
     place = beginning.place
     if place.run is None or not beginning.past.attempts:
         return []
-    points = points_from(
+    return points_from(
         beginning.step,
         store=place.store,
         run=place.run,
         journal=place.output_dir / "journal",
     )
-    return sorted(points, key=lambda point: point.timestamp_ms)
 
 
 def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
@@ -245,8 +244,11 @@ def _open(session: Session, *, actors: Path) -> None:
 def _close_killed(beginning: Beginning) -> None:
     """Say of the attempt before that it was killed, if it could not say how it ended."""
     last = beginning.past.last
-    if last is not None and last.ended is None:
-        save_record(beginning.place.store, replace(last, ended="killed"))
+    if last is None or last.ended is not None:
+        return
+    confirmed = read_confirmed(beginning.place.output_dir / "journal").get(last.attempt)
+    closed = replace(last, ended="killed", confirmed=confirmed or last.confirmed)
+    save_record(beginning.place.store, closed)
 
 
 def _say_where(beginning: Beginning, *, attempt: int) -> None:
