@@ -115,10 +115,12 @@ def setup(
     experiment = load_experiment(file, overrides=overrides)
 
     from mmrun.workflows.setup import setup_command
+    from mmrun.workflows.setup_record import record_setup
 
-    setup_command(
+    actors = setup_command(
         experiment, output_dir=output_dir, rebuild_dataset=rebuild_dataset, config_path=file
     )
+    record_setup(experiment, actors)
 
 
 @app.command(epilog=_BY_NAME)

@@ -1,7 +1,8 @@
 """Not to train on when the wrapper that started us is gone.
 
 `mlflow run` and `dvc repro` die alone when they are stopped, and a trainer would run on as an
-orphan. Linux tells a process that its parent has died; elsewhere the parent is watched.
+orphan. Linux tells a process that its parent has died; a wrapper further up (a shell stands
+between) is watched, and so is the parent where the kernel does not tell.
 """
 
 import ctypes
@@ -11,22 +12,49 @@ import signal
 import threading
 import time
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
-_EVERY_S = 2.0
+_EVERY_S = 1.0
+_WRAPPERS = ("mlflow", "dvc")
 
 
-def stop_with_parent() -> None:
-    """Ask for SIGTERM when the parent of this process dies."""
+def stop_with_wrapper() -> None:
+    """Ask for SIGTERM when the `mlflow run` or `dvc repro` that started this process dies."""
     parent = os.getppid()
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before the request was in place
             os.kill(os.getpid(), signal.SIGTERM)
-        return
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    watched = _wrapper()
+    if watched is not None:
+        threading.Thread(target=_watch, args=(watched,), name="mmrun-orphan", daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+def _wrapper() -> psutil.Process | None:
+    try:
+        ancestors = psutil.Process().parents()
+        return next((process for process in ancestors if _is_wrapper(process)), None)
+    except psutil.Error:
+        return None
+
+
+def _is_wrapper(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()[:3]
+    except psutil.Error:
+        return False
+    return any(os.path.basename(word) in _WRAPPERS for word in words)  # noqa: PTH119 (words, not paths)
+
+
+def _watch(wrapper: psutil.Process) -> None:
+    while _lives(wrapper):
         time.sleep(_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -24,7 +24,7 @@ def start_run(beginning: Beginning) -> Place:
     if place.fresh:
         clear(place.output_dir)
     experiment = place.experiment
-    tags = {launcher.OWN_TAG: "1", **_source_tags(beginning.source)}
+    tags = {launcher.OWN_TAG: "1", launcher.ROLE_TAG: "training", **_source_tags(beginning.source)}
     if beginning.started_from is not None:
         tags["mmrun.started_from"] = beginning.started_from
     run = place.launched
@@ -74,10 +74,11 @@ def upload_provenance(beginning: Beginning, *, attempt: int, actors: Path) -> No
                 (folder / name).write_text(text, encoding="utf-8")
                 store.artifacts(run_id).upload(folder / name, to="provenance")
     if attempt == 1:
-        _upload_actors(store, run_id, actors)
+        upload_actors(store, run_id, actors)
 
 
-def _upload_actors(store: RunStore, run_id: str, actors: Path) -> None:
+def upload_actors(store: RunStore, run_id: str, actors: Path) -> None:
+    """Store the settings of the actors, under `setup/`."""
     for path in sorted(actors.rglob("*")):
         if path.is_file() and path.suffix not in _WEIGHTS:
             folder = Path("setup") / path.relative_to(actors).parent

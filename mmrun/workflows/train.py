@@ -45,7 +45,7 @@ def train(request: TrainRequest) -> str:
         MmrunError: whatever a user can repair, with its exit code.
     """
     if launcher.under_wrapper():
-        orphan.stop_with_parent()
+        orphan.stop_with_wrapper()
     wish = StopWish()
     with wish.listening():
         place = find_place(request)
