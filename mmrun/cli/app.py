@@ -229,7 +229,7 @@ def generate(
     from mmrun.workflows.generate import GenerateRequest
     from mmrun.workflows.generate import generate as start
 
-    start(
+    said = start(
         GenerateRequest(
             experiment=experiment,
             config_path=config_path,
@@ -240,6 +240,7 @@ def generate(
             split="test",
         )
     )
+    typer.echo(said)
 
 
 @checkpoints.command("list")

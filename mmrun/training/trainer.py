@@ -24,6 +24,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import TrainOutput
 
+from mmrun import faults
 from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
 from mmrun.errors import ConfigError
 from mmrun.training.generators import generator_states_kept
@@ -96,6 +97,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._saved_step: int | None = None
         self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
         self._started = time.time()
+        self.label_smoother = None
         self.add_callback(_Loop(self, log))
 
     # Where to go on
@@ -305,6 +307,14 @@ class ResumableTrainer(Seq2SeqTrainer):
         loss: torch.Tensor = super().training_step(model, inputs, *rest)
         return loss
 
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **options: Any
+    ) -> Any:
+        """Let the model smooth its labels: the Trainer's smoother would take them from it."""
+        if model.training and self.args.label_smoothing_factor:
+            inputs = {**inputs, "label_smoothing": self.args.label_smoothing_factor}
+        return super().compute_loss(model, inputs, *rest, **options)
+
     # Evaluation
 
     def _evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
@@ -444,6 +454,7 @@ class _Loop(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stop after this step, with a checkpoint, when that was asked for."""
+        faults.reach("step", step=state.global_step)
         if self._trainer.stop.reason is not None:
             control.should_save = True
             control.should_training_stop = True

@@ -97,7 +97,8 @@ def _refuse_changed_data(changed: Mapping[str, tuple[Any, Any]]) -> None:
     )
 
 
-def _archive(place: Place) -> Archive:
+def archive(place: Place) -> Archive:
+    """Return the checkpoints of the place's run, here and in the store."""
     local = LocalCheckpoints(place.output_dir / "train")
     if place.run is None:
         return Archive(local, None, run_id=None)
@@ -118,8 +119,8 @@ def _find_checkpoint(
         )
     try:
         if only_look:
-            return _archive(place).resolve(reference, lineage=past.lineage), None
-        return _archive(place).obtain(reference, lineage=past.lineage)
+            return archive(place).resolve(reference, lineage=past.lineage), None
+        return archive(place).obtain(reference, lineage=past.lineage)
     except NothingSaved:
         if place.reference is not None:
             raise

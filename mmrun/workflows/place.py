@@ -143,12 +143,15 @@ def _no_folder() -> Path:
 
 
 def _fresh(wanted: Wanted, folder: Path | None, run_file: RunFile | None) -> bool:
-    overwrite = wanted.overwrite_output_dir
-    if overwrite is None and wanted.experiment is not None:
-        overwrite = wanted.experiment.training.overwrite_output_dir
-    if overwrite:
-        return folder is not None
-    return _other_under_dvc(wanted.experiment, run_file)
+    """Tell whether a new run was asked for; a word on the command line is the last one."""
+    if folder is None:
+        return False
+    if wanted.overwrite_output_dir is not None:
+        return wanted.overwrite_output_dir
+    experiment = wanted.experiment
+    if experiment is not None and experiment.training.overwrite_output_dir:
+        return True
+    return _other_under_dvc(experiment, run_file)
 
 
 def _other_under_dvc(experiment: Experiment | None, run_file: RunFile | None) -> bool:
