@@ -80,6 +80,9 @@ class MemoryStore:
         if self.away:
             raise UnreachableError(f"the tracking server at {self.uri} does not answer")
 
+    def ping(self) -> None:
+        self.answer()
+
     def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
         self.answer()
         if experiment not in self._experiments:

@@ -208,7 +208,8 @@ def folder_lock(output_dir: Path) -> Iterator[None]:
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     named = output_dir / ".mmrun.pid"
-    lock = FileLock(output_dir / ".mmrun.lock")
+    lock_file = output_dir / ".mmrun.lock"
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -224,6 +225,9 @@ def folder_lock(output_dir: Path) -> Iterator[None]:
         yield
     finally:
         named.unlink(missing_ok=True)
+        if list(output_dir.iterdir()) == [lock_file]:  # refused: leave nothing behind
+            lock_file.unlink()
+            output_dir.rmdir()
         lock.release()
 
 

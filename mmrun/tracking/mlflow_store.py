@@ -83,6 +83,10 @@ class MlflowStore:
         """The tracking URI, absolute, without secrets."""
         return self._shown
 
+    def ping(self) -> None:
+        """Ask for almost nothing, to see whether the store answers."""
+        self.ask(lambda: self._client.search_experiments(max_results=1))
+
     def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
         """Open a new run; MLFLOW_EXPERIMENT_ID and _NAME win over ``experiment``."""
         experiment_id = self._experiment_id(experiment)
@@ -331,8 +335,7 @@ class MlflowStore:
             root = deeper
         return UnreachableError(
             f"the tracking server at {self._shown} does not answer: {_first_line(root)}",
-            hint="start the server, set MLFLOW_TRACKING_URI, or work with --offline until it is "
-            "back",
+            hint="start the server, or set MLFLOW_TRACKING_URI to one that runs",
         )
 
 

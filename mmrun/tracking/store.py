@@ -88,6 +88,10 @@ class RunStore(Protocol):
         """The tracking URI, absolute, without secrets."""
         ...
 
+    def ping(self) -> None:
+        """Raise ``UnreachableError`` if the store does not answer."""
+        ...
+
     def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
         """Open a new run with status RUNNING in the experiment called ``experiment``."""
         ...

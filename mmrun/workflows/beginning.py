@@ -11,7 +11,7 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import Reference
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.loading import flat
-from mmrun.errors import CheckpointError, DataError
+from mmrun.errors import DataError
 from mmrun.provenance.data import data_version, same_data
 from mmrun.provenance.source import SourceState, source_state
 from mmrun.tracking.attempts import changes
@@ -112,11 +112,6 @@ def _find_checkpoint(
     if place.run is None and place.reference is None:
         return None, None
     reference = place.reference or LATEST
-    if place.run is None and reference.path is None:
-        raise CheckpointError(
-            f"--resume_from_checkpoint {reference.text}: no run belongs to {place.output_dir}",
-            hint="leave it out to start a run, or name one: RUN_ID@latest",
-        )
     try:
         if only_look:
             return archive(place).resolve(reference, lineage=past.lineage), None

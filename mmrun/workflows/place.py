@@ -11,7 +11,7 @@ from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.config.loading import Override, fingerprint
 from mmrun.config.schema import Experiment
-from mmrun.errors import UsageError
+from mmrun.errors import CheckpointError, UsageError
 from mmrun.tracking import launcher
 from mmrun.tracking.address import tracking_uri
 from mmrun.tracking.mlflow_store import MlflowStore
@@ -99,11 +99,19 @@ def find_place(wanted: Wanted) -> Place:
         fresh=fresh,
     )
     _refuse_plain_in_run(reference, run_id)
+    if run_id is None:
+        store.ping()  # before anything is made for a run that could not be recorded
     run = store.read(run_id) if run_id is not None else None
     experiment = wanted.experiment or _stored(store, run, run_file, wanted.overrides)
+    output_dir = _folder(wanted.output_dir, experiment) or _no_folder()
+    if run is None and reference is not None and reference.path is None:
+        raise CheckpointError(
+            f"{reference.text} points at no checkpoint: no run belongs to {output_dir}",
+            hint="leave it out to start a run, or name one: RUN_ID@latest",
+        )
     return Place(
         experiment=experiment,
-        output_dir=_folder(wanted.output_dir, experiment) or _no_folder(),
+        output_dir=output_dir,
         store=store,
         run=run,
         run_file=run_file if run is not None and not fresh else None,
