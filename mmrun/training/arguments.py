@@ -30,6 +30,7 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
     defaults = {
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": _has_accelerator(),
+        "label_names": ["labels"],  # found by name otherwise, and label_smoothing is one too then
         **_selection(given, evaluates=evaluates),
         **_generation(experiment),
     }

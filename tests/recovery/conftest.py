@@ -1,0 +1,68 @@
+"""One run that was left alone and one that was killed; every test begins with a copy of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.recovery.project import Project, write_small_data
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits") / "data"
+    write_small_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def alone_at(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Train to the end without any interruption; return the folder and a copy of it."""
+    base = tmp_path_factory.mktemp("alone")
+    project = Project(base / "project")
+    project.write(small_data)
+    project.train_to_the_end()
+    project.keep(base / "copy")
+    return project.folder, base / "copy"
+
+
+@pytest.fixture(scope="session")
+def killed_at(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Train until a SIGKILL at step 20, in the middle of an epoch; return folder and copy."""
+    base = tmp_path_factory.mktemp("killed")
+    project = Project(base / "project")
+    project.write(small_data)
+    project.train_until("step@20")
+    project.keep(base / "copy")
+    return project.folder, base / "copy"
+
+
+@pytest.fixture(scope="session")
+def alone(alone_at: tuple[Path, Path]) -> Project:
+    """The run that was left alone, to compare with."""
+    return Project(alone_at[1])
+
+
+@pytest.fixture
+def finished(alone_at: tuple[Path, Path]) -> Project:
+    """A finished run, to do something with."""
+    folder, copy = alone_at
+    project = Project(folder)
+    project.restore(copy)
+    return project
+
+
+@pytest.fixture
+def killed(killed_at: tuple[Path, Path]) -> Project:
+    """A run that was killed at step 20; its checkpoints are of the steps 6, 12 and 18."""
+    folder, copy = killed_at
+    project = Project(folder)
+    project.restore(copy)
+    return project
+
+
+@pytest.fixture
+def project(small_data: Path, tmp_path: Path) -> Project:
+    """A folder in which nothing was trained yet."""
+    project = Project(tmp_path / "project")
+    project.write(small_data)
+    return project
