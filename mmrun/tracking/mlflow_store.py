@@ -51,6 +51,8 @@ _TRANSFER_TIMEOUT_S = 600
 """A server in front of S3 answers an upload only after it has passed the whole file on."""
 _ROOT_TAG = "mmrun.artifacts"
 """Names the local folder that holds a run's artifacts, once there is one."""
+_KIND_TAG = "mlflow.experimentKind"
+"""Tells MLflow's page to show the experiment as model training, not as conversations."""
 
 
 class Repository(Protocol):
@@ -298,7 +300,11 @@ class MlflowStore:
         file = sqlite_file(self._uri)
         root = None if file is None else (file.parent / "mlartifacts").as_uri()
         try:
-            self.ask(lambda: self._client.create_experiment(name, artifact_location=root))
+            self.ask(
+                lambda: self._client.create_experiment(
+                    name, artifact_location=root, tags={_KIND_TAG: "custom_model_development"}
+                )
+            )
         except TrackingError as error:
             if _code(error.__cause__) != "RESOURCE_ALREADY_EXISTS":  # else another was faster
                 raise

@@ -132,14 +132,10 @@ class Attempt:
 
     def _tags(self, state: str) -> dict[str, str]:
         record = self.record
-        span = f"from step {record.from_step}"
-        if record.to_step is not None:
-            span = f"steps {record.from_step} to {record.to_step}"
-        changed = "; ".join(f"{key}: {old} → {new}" for key, (old, new) in record.overrides.items())
         tags = {
             "mmrun.status": state,
             "mmrun.attempts": str(record.attempt),
-            f"mmrun.attempt.{record.attempt}": f"{span}, {state}{changed and f'; {changed}'}",
+            **summary(record, state),
         }
         if record.data_version is not None:
             tags["mmrun.data"] = record.data_version
@@ -197,6 +193,15 @@ def read_pending(folder: Path) -> list[Point]:
     if not path.exists():
         return []
     return [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def summary(record: AttemptRecord, state: str) -> dict[str, str]:
+    """Return the tag that tells people what became of an attempt."""
+    span = f"from step {record.from_step}"
+    if record.to_step is not None:
+        span = f"steps {record.from_step} to {record.to_step}"
+    changed = "; ".join(f"{key}: {old} → {new}" for key, (old, new) in record.overrides.items())
+    return {f"mmrun.attempt.{record.attempt}": f"{span}, {state}{changed and f'; {changed}'}"}
 
 
 def save_record(store: RunStore, record: AttemptRecord) -> None:

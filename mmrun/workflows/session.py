@@ -23,7 +23,7 @@ from mmrun.tracking.lease import Lease
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.attempt import Attempt, Saver, read_pending, save_record
+from mmrun.workflows.attempt import Attempt, Saver, read_pending, save_record, summary
 from mmrun.workflows.beginning import LENGTHS, Beginning
 from mmrun.workflows.new_run import record_run, upload_provenance
 from mmrun.workflows.past import points_from
@@ -249,6 +249,7 @@ def _close_killed(beginning: Beginning) -> None:
     confirmed = read_confirmed(beginning.place.output_dir / "journal").get(last.attempt)
     closed = replace(last, ended="killed", confirmed=confirmed or last.confirmed)
     save_record(beginning.place.store, closed)
+    beginning.place.store.set_tags(last.run_id, summary(closed, "killed"))
 
 
 def _say_where(beginning: Beginning, *, attempt: int) -> None:
