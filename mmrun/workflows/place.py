@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.archive import found_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.config.loading import Override, fingerprint
 from mmrun.config.schema import Experiment
@@ -186,6 +187,7 @@ def _refuse_plain_in_run(reference: Reference | None, run_id: str | None) -> Non
     if reference is None or reference.path is None or run_id is None:
         return
     if _run_of(reference) is None:
+        found_at(reference.path)  # what is no checkpoint at all is refused as that
         raise UsageError(
             f"{reference.path} belongs to no run, and the output folder to run {run_id}",
             hint="give a new --output_dir: a checkpoint of another program starts a new run",

@@ -8,8 +8,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,9 @@ class Project:
     @property
     def history(self) -> History:
         """The metrics' values, timing aside; no key and step may be there twice."""
-        twice = [p for p, n in Counter((key, step) for key, step, _ in self.points).items() if n > 1]
+        twice = [
+            p for p, n in Counter((key, step) for key, step, _ in self.points).items() if n > 1
+        ]
         assert not twice, f"logged more than once: {twice}"
         return {(key, step): value for key, step, value in self.points if not is_timing(key)}
 
