@@ -66,7 +66,6 @@ def checked_rows(
 
 def write_dataset(rows: Mapping[Split, list[dict[str, Any]]], to: Path) -> None:
     """Write the rows of all splits to a folder; signals stay where they are."""
-    datasets.disable_progress_bars()
     datasets.DatasetDict(
         {split: datasets.Dataset.from_list(found) for split, found in rows.items()}
     ).save_to_disk(str(to))

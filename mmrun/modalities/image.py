@@ -158,7 +158,7 @@ class ImageModality:
         if mean is None or std is None or self._settings.normalize_image is False:
             return pixels
         centre = np.array(mean, dtype=np.float32)
-        return np.divide(pixels - centre, np.array(std, dtype=np.float32), dtype=np.float32)
+        return ((pixels - centre) / np.array(std, dtype=np.float32)).astype(np.float32)
 
     def _strips(self, pixels: Array, *, path: Path) -> Array:
         """Cut ``[C, H, W]`` from left to right; the last strip is filled up with zeros."""

@@ -95,7 +95,8 @@ def build_model(
 def load_model(folder: Path) -> MultimodalEmbedderModel:
     """Read what ``save_pretrained`` wrote."""
     register_models()
-    return MultimodalEmbedderModel.from_pretrained(str(folder))
+    model: MultimodalEmbedderModel = MultimodalEmbedderModel.from_pretrained(str(folder))
+    return model
 
 
 def apply_section(
@@ -159,18 +160,16 @@ def _backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) 
 
 def _start_id(defaults: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id that the decoder starts with: the one that this kind of model starts with."""
+    usual = getattr(defaults, "decoder_start_token_id", None)
     for name in ("eos", "pad", "bos"):
         found = getattr(tokenizer, f"{name}_token_id")
         if (
-            getattr(defaults, f"{name}_token_id", None) == defaults.decoder_start_token_id
+            usual is not None
+            and getattr(defaults, f"{name}_token_id") == usual
             and found is not None
         ):
             return int(found)
-    return int(tokenizer.bos_token_id if tokenizer.bos_token_id is not None else _eos(tokenizer))
-
-
-def _eos(tokenizer: PreTrainedTokenizerBase) -> int:
-    return int(tokenizer.eos_token_id)
+    return int(tokenizer.pad_token_id)  # as T5 does, whose configuration does not say so
 
 
 def _check_keys(given: Mapping[str, Any], *, known: PreTrainedConfig, key: str) -> None:

@@ -39,6 +39,14 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         self._keys_to_ignore_on_save = set(self.all_tied_weights_keys)
         self.freeze()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Read a saved model; loading makes new parameters, so they are frozen again."""
+        found: Any = super().from_pretrained(*args, **kwargs)
+        model = found[0] if isinstance(found, tuple) else found
+        model.freeze()
+        return found
+
     def freeze(self) -> None:
         """Take the parts that the configuration names out of training."""
         config, backbone = self.config, self.backbone

@@ -18,6 +18,7 @@ from mmrun.data.manifest import Row, read_manifest
 from mmrun.data.pipeline import Pipeline, resolve_pipeline
 from mmrun.errors import ConfigError, DataError, UsageError
 from mmrun.files import folder_whole, sha256, write_whole
+from mmrun.progress import hide_library_bars
 
 if TYPE_CHECKING:
     from mmrun.data.processor import MultimodalProcessor
@@ -155,6 +156,7 @@ def read_actors(folder: Path) -> Actors:
 
 
 def _make(experiment: Experiment, *, actors: Actors, todo: Collection[Step]) -> list[Made]:
+    hide_library_bars()
     pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
     _check_modality(pipeline, experiment=experiment)
     manifests = _manifests(experiment) if {"dataset", "processor"} & set(todo) else {}

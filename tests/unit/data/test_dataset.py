@@ -1,0 +1,125 @@
+import logging
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from mmrun.data.collator import Collator
+from mmrun.data.processor import MultimodalProcessor
+from mmrun.errors import DataError
+from tests.unit.data.project import Project
+
+
+def test_a_sample_is_loaded_when_it_is_asked_for(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    project.add("four two", frames=3)
+    dataset = project.dataset(processor)
+
+    sample = dataset[0]
+
+    np.testing.assert_array_equal(sample.signal, np.ones((3, 2)))
+    assert sample.output == "four two"
+
+
+def test_many_samples_are_the_same_as_each(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    for text in ("four", "two", "seven"):
+        project.add(text)
+    dataset = project.dataset(processor)
+
+    together = dataset.__getitems__([2, 0])
+
+    assert [sample.output for sample in together] == ["seven", "four"]
+    assert [sample.signal[0, 0] for sample in together] == [3, 1]
+
+
+def test_spans_are_honoured(project: Project, processor: MultimodalProcessor) -> None:
+    project.add("four", frames=5, span="1\t4")
+    dataset = project.dataset(processor)
+
+    assert dataset.lengths == [3]
+    assert len(dataset[0].signal) == 3
+
+
+@pytest.mark.parametrize("text", ["null", "None", "NA", "nan", "007", '"'])
+def test_the_text_survives_the_dataset(
+    project: Project, processor: MultimodalProcessor, text: str
+) -> None:
+    project.add(text)
+
+    assert project.dataset(processor).column("output") == [text]
+
+
+def test_every_missing_file_is_named_with_its_row(project: Project) -> None:
+    project.add("four").unlink()
+    project.add("two")
+    project.add("seven").unlink()
+    data = project.data()
+
+    with pytest.raises(DataError, match=r"train\.tsv:2: signal: there is no file") as caught:
+        project.rows(data)
+
+    assert len(caught.value.more) == 1
+    assert "train.tsv:4: signal:" in caught.value.more[0]
+
+
+def test_a_file_that_broke_after_setup_is_named_with_its_row(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    path = project.add("four")
+    dataset = project.dataset(processor)
+    path.write_bytes(b"broken")
+
+    with pytest.raises(DataError, match=r"train\.tsv:2: signal: .*1\.npy cannot be read"):
+        dataset[0]
+
+
+def test_absolute_paths_work(project: Project, processor: MultimodalProcessor) -> None:
+    path = project.add("four")
+    project.lines[1] = project.lines[1].replace(path.name, str(path))
+
+    assert len(project.dataset(processor)[0].signal) == 1
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(
+    project: Project, processor: MultimodalProcessor, caplog: pytest.LogCaptureFixture
+) -> None:
+    project.add("four", frames=3)
+    project.add("two", frames=1)
+
+    with caplog.at_level(logging.WARNING):
+        dataset = project.dataset(processor, max_frames=2)
+
+    assert dataset.column("output") == ["two"]
+    assert "1 of 2 rows are longer than data.max_frames (2)" in caplog.text
+
+
+def test_a_split_of_too_long_rows_alone_is_refused(project: Project) -> None:
+    project.add("four", frames=3)
+    data = project.data(max_frames=2)
+
+    with pytest.raises(DataError, match=r"every row is longer than data\.max_frames"):
+        project.rows(data)
+
+
+def test_a_limit_of_samples_needs_no_new_dataset(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    for text in ("four", "two", "seven"):
+        project.add(text)
+
+    assert project.dataset(processor, max_train_samples=2).column("output") == ["four", "two"]
+
+
+def test_a_worker_process_loads_the_same(project: Project, processor: MultimodalProcessor) -> None:
+    for text in ("four", "two"):
+        project.add(text)
+    dataset, collate = project.dataset(processor), Collator(processor)
+
+    (here,) = DataLoader(dataset, batch_size=2, collate_fn=collate)
+    (there,) = DataLoader(dataset, batch_size=2, collate_fn=collate, num_workers=1)
+
+    assert here.keys() == there.keys()
+    assert all((here[name] == there[name]).all() for name in here)

@@ -1,0 +1,205 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from mmrun.data.tokenizer import extend_tokenizer
+from mmrun.errors import ConfigError
+from mmrun.models.build import apply_section, build_model
+from tests.unit.models.tiny import CLIP, M2M, model, section, tokenizer
+
+
+def test_the_seed_decides_the_weights_and_nothing_else_moves() -> None:
+    before = torch.get_rng_state()
+    first, same, other = (model(seed=seed).state_dict() for seed in (1, 1, 2))
+
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_tokenizer_decides_vocabulary_and_special_ids() -> None:
+    config = model().config
+
+    assert config.vocab_size == len(tokenizer())
+    assert (config.pad_token_id, config.eos_token_id) == (1, 2)
+
+
+@pytest.mark.parametrize(("kind", "start"), [("m2m_100", 2), ("t5", 1)])
+def test_the_decoder_starts_as_its_kind_does(kind: str, start: int) -> None:
+    given: dict[str, Any] = {"backbone_type": kind}
+    given |= {"backbone_config": M2M if kind == "m2m_100" else {"d_model": 8}}
+
+    assert model(**given).config.decoder_start_token_id == start
+
+
+@pytest.fixture
+def pretrained(tmp_path: Path) -> Path:
+    backbone = model(seed=5).backbone
+    backbone.save_pretrained(tmp_path / "backbone")
+    return tmp_path / "backbone"
+
+
+def test_a_pretrained_backbone_keeps_its_weights(pretrained: Path) -> None:
+    built = model(pretrained_backbone=str(pretrained), backbone_config=None)
+
+    stored = AutoModelForSeq2SeqLM.from_pretrained(pretrained).state_dict()
+    assert all(torch.equal(built.backbone.state_dict()[name], stored[name]) for name in stored)
+
+
+def test_single_keys_of_a_pretrained_backbone_can_be_changed(pretrained: Path) -> None:
+    built = model(pretrained_backbone=str(pretrained), backbone_config={"dropout": 0.3})
+
+    assert built.backbone.config.dropout == 0.3
+
+
+def test_new_tokens_start_as_the_mean_of_the_old_ones(pretrained: Path) -> None:
+    extended = tokenizer()
+    new = extend_tokenizer(extended, "__de__,__en__")
+    old = AutoModelForSeq2SeqLM.from_pretrained(pretrained).get_input_embeddings().weight
+
+    built = build_model(
+        section(pretrained_backbone=str(pretrained), backbone_config=None),
+        tokenizer=extended,
+        new_tokens=new,
+        seed=1,
+    )
+
+    rows: Any = built.get_input_embeddings().weight
+    assert len(rows) == len(extended) == len(old) + 2
+    torch.testing.assert_close(rows[-2:], old.mean(dim=0).expand(2, -1))
+    assert built.get_output_embeddings().weight is rows
+
+
+def test_a_backbone_with_another_tokenizer_is_refused(pretrained: Path) -> None:
+    other = tokenizer()
+    other.pad_token = "</s>"
+
+    with pytest.raises(ConfigError, match=r"tokenizer_path: pad_token_id is 2, the backbone has 1"):
+        build_model(section(pretrained_backbone=str(pretrained)), tokenizer=other, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "frozen"),
+    [
+        ({"freeze_multimodal_mapper": True}, {"multimodal_mapper"}),
+        ({"freeze_backbone": True}, {"backbone"}),
+        ({}, set()),
+    ],
+)
+def test_frozen_parts_are_not_trained(given: dict[str, Any], frozen: set[str]) -> None:
+    found = {
+        name.partition(".")[0]
+        for name, part in model(**given).named_parameters()
+        if not part.requires_grad
+    }
+
+    assert found == frozen
+
+
+@pytest.mark.parametrize(
+    "key", ["freeze_encoder_embed_tokens", "freeze_decoder_embed_tokens", "freeze_lm_head"]
+)
+def test_tied_embeddings_are_frozen_together(key: str) -> None:
+    frozen = [
+        name for name, part in model(**{key: True}).named_parameters() if not part.requires_grad
+    ]
+
+    assert frozen == ["backbone.model.shared.weight"]
+
+
+def test_freezing_holds_after_loading(tmp_path: Path) -> None:
+    model(freeze_backbone=True).save_pretrained(tmp_path)
+
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+
+    assert not any(part.requires_grad for part in loaded.backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        pytest.param(
+            {"backbone_config": {"d_modle": 16}},
+            r"backbone_config\.d_modle: m2m_100 has no such key; did you mean 'd_model'",
+            id="misspelt",
+        ),
+        pytest.param(
+            {"backbone_config": {"d_model": "wide"}}, r"model\.backbone_config: ", id="no number"
+        ),
+        pytest.param(
+            {"backbone_config": {**M2M, "d_model": 15}}, r"model\.backbone_config: ", id="heads"
+        ),
+        pytest.param({"backbone_type": "m2m"}, r"model\.backbone_type: ", id="unknown type"),
+        pytest.param(
+            {"backbone_type": "bert", "backbone_config": {}},
+            r"model\.backbone_config: ",
+            id="writes no text",
+        ),
+        pytest.param(
+            {"backbone_config": {**M2M, "vocab_size": 5}}, r"vocab_size: is 5", id="too small"
+        ),
+        pytest.param(
+            {"pretrained_backbone": "/no/such/folder"},
+            r"pretrained_backbone: there is no folder",
+            id="no folder",
+        ),
+        pytest.param(
+            {"multimodal_mapper_type": "adapter"}, "multimodal_mapper_factor: is not", id="factor"
+        ),
+        pytest.param(
+            {
+                "multimodal_mapper_type": "cnn_adapter",
+                "multimodal_mapper_factor": 1,
+                "adapter_stride": (2,),
+            },
+            "adapter_stride: has 1 values, adapter_ksize has 2",
+            id="strides",
+        ),
+        pytest.param(
+            {"freeze_backbone": True, "freeze_multimodal_mapper": True},
+            "nothing is left to train",
+            id="all frozen",
+        ),
+        pytest.param(
+            {"pretrained_feature_extractor": "x"}, "there is no feature extractor", id="no type"
+        ),
+        pytest.param(
+            {"feature_extractor_type": "clip", "feature_extractor_config": CLIP, "feat_dim": 9},
+            r"model\.feat_dim: is 9, the feature extractor gives 3",
+            id="features of another size",
+        ),
+        pytest.param(
+            {"feature_extractor_type": "bert", "feature_extractor_config": {"hidden_size": 12}},
+            "model.feature_extractor_type",
+            id="reads no images",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_refused(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        model(**given)
+
+
+def test_settings_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        model(multimodal_mapper_factor=2)
+
+    assert "model.multimodal_mapper_factor: without effect" in caplog.text
+
+
+def test_dropout_and_freezing_can_change_in_a_model_that_exists() -> None:
+    config = model().config
+
+    changed = apply_section(config, section(multimodal_mapper_dropout=0.2, freeze_backbone=True))
+
+    assert (changed.multimodal_mapper_dropout, changed.freeze_backbone) == (0.2, True)
+    assert not config.freeze_backbone
+
+
+def test_another_shape_is_refused_in_a_model_that_exists() -> None:
+    with pytest.raises(ConfigError, match=r"model\.feat_dim: is 5, the model has 3"):
+        apply_section(model().config, section(feat_dim=5))

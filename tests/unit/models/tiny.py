@@ -1,0 +1,47 @@
+"""Models of a few thousand parameters."""
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from mmrun.config.schema import ModelSection
+from mmrun.data.tokenizer import train_tokenizer
+from mmrun.models.build import build_model
+from mmrun.models.embedder import MultimodalEmbedderModel
+
+SIZE = 3
+M2M = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+}
+T5 = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+CLIP_PART = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+CLIP = {
+    "projection_dim": SIZE,
+    "text_config": {**CLIP_PART, "vocab_size": 10},
+    "vision_config": {**CLIP_PART, "image_size": 8, "patch_size": 4},
+}
+
+
+def section(**given: Any) -> ModelSection:
+    return ModelSection(**{"feat_dim": SIZE, "max_length": 12, "backbone_config": M2M, **given})
+
+
+def tokenizer() -> PreTrainedTokenizerBase:
+    return train_tokenizer(["four two seven", "read this"] * 4)
+
+
+def model(*, seed: int = 1, **given: Any) -> MultimodalEmbedderModel:
+    built = build_model(section(**given), tokenizer=tokenizer(), seed=seed)
+    built.train(mode=False)
+    return built
