@@ -1,0 +1,100 @@
+"""From an experiment to the arguments of the Hugging Face Trainer."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Seq2SeqTrainingArguments
+
+from mmrun.config.loading import load_experiment
+from mmrun.errors import ConfigError
+from mmrun.training.arguments import build_arguments
+
+EVALUATION: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4}
+
+
+def arguments(
+    *, generation: dict[str, Any] | None = None, validation: bool = True, **training: Any
+) -> Seq2SeqTrainingArguments:
+    data = {"validation_metadata_file": "v.tsv"} if validation else {}
+    base = {"data": data, "training": training, "generation": generation or {}}
+    return build_arguments(load_experiment(None, base=base), output_dir=Path("out"))
+
+
+def test_the_checkpoints_go_below_the_output_folder() -> None:
+    assert arguments().output_dir == str(Path("out/train"))
+
+
+def test_given_arguments_arrive() -> None:
+    built = arguments(learning_rate=0.5, max_steps=7, label_smoothing_factor=0.1)
+
+    assert (built.learning_rate, built.max_steps) == (0.5, 7)
+    assert built.label_smoothing_factor == 0.1
+
+
+def test_transformers_rotates_nothing_and_reports_to_nobody() -> None:
+    built = arguments(save_total_limit=1)
+
+    assert built.save_total_limit is None
+    assert built.report_to == []
+
+
+def test_only_labels_are_labels() -> None:
+    assert arguments().label_names == ["labels"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "greater"),
+    [("eval_loss", False), ("loss", False), ("chrf", True), ("eval_ter", False)],
+)
+def test_the_direction_of_the_best_is_known_by_the_metric(metric: str, greater: bool) -> None:
+    built = arguments(**EVALUATION, metric_for_best_model=metric)
+
+    assert built.greater_is_better is greater
+
+
+def test_with_evaluation_the_best_is_the_one_of_the_lowest_loss() -> None:
+    built = arguments(**EVALUATION)
+
+    assert (built.metric_for_best_model, built.greater_is_better) == ("eval_loss", False)
+
+
+def test_a_given_direction_counts() -> None:
+    built = arguments(**EVALUATION, metric_for_best_model="chrf", greater_is_better=False)
+
+    assert built.greater_is_better is False
+
+
+def test_without_evaluation_there_is_no_best() -> None:
+    assert arguments().metric_for_best_model is None
+
+
+def test_generation_settings_arrive() -> None:
+    built = arguments(generation={"max_length": 9, "num_beams": 3})
+
+    assert (built.generation_max_length, built.generation_num_beams) == (9, 3)
+
+
+def test_evaluation_without_a_validation_split_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no validation_metadata_file"):
+        arguments(**EVALUATION, validation=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("early_stopping_patience", 3),
+        ("metric_for_best_model", "chrf"),
+        ("load_best_model_at_end", True),
+    ],
+)
+def test_what_needs_evaluation_is_refused_without(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"training.{key} needs evaluation"):
+        arguments(**{key: value})
+
+
+def test_what_transformers_refuses_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"training: .*round multiple") as caught:
+        arguments(**EVALUATION, save_steps=6, load_best_model_at_end=True)
+
+    assert "\n" not in str(caught.value)

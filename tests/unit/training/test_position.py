@@ -1,0 +1,139 @@
+"""Where a training stood, written down and entered again."""
+
+import json
+from pathlib import Path
+
+import pytest
+from torch.utils.data import BatchSampler
+
+from mmrun.data.sampler import EpochSampler, sequential, shuffled
+from mmrun.errors import CheckpointError
+from mmrun.training.position import (
+    NAME,
+    Position,
+    enter,
+    foreign_position,
+    read_position,
+    write_position,
+)
+
+EPOCH = 3
+
+
+def at(samples: int, *, epoch_done: bool = False) -> Position:
+    return Position(step=100, epoch=EPOCH, samples=samples, epoch_done=epoch_done)
+
+
+def test_a_position_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    position = Position(
+        step=18,
+        epoch=1,
+        samples=56,
+        epoch_done=False,
+        running_loss=0.1 + 0.2,
+        total_loss=98.7,
+        counted_from=5,
+        last_logged_step=15,
+        elapsed_s=1.25,
+        grad_norm=None,
+        learning_rate=1e-5,
+        stopped_early=True,
+        best_by="eval_loss",
+        optimizer="AdamW",
+        parameters=(("a.weight", "b.weight"), ("a.bias",)),
+    )
+
+    write_position(tmp_path, position)
+
+    assert read_position(tmp_path) == position
+
+
+def test_a_folder_of_plain_hugging_face_has_no_position(tmp_path: Path) -> None:
+    assert read_position(tmp_path) is None
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(json.dumps({"format": 2}), encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match="has format 2"):
+        read_position(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "samples", "epoch_done"),
+    [
+        pytest.param(0, -1, 10, True, id="before the first step"),
+        pytest.param(1, 0, 4, False, id="after one step"),
+        pytest.param(3, 0, 10, True, id="at the end of an epoch"),
+        pytest.param(5, 1, 8, False, id="in the second epoch"),
+    ],
+)
+def test_a_foreign_position_is_counted_in_steps_of_today(
+    step: int, epoch: int, samples: int, epoch_done: bool
+) -> None:
+    position = foreign_position(step=step, size=10, batch=2, accumulation=2)
+
+    assert (position.epoch, position.samples, position.epoch_done) == (epoch, samples, epoch_done)
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("accumulation", [1, 2, 3])
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 20])
+@pytest.mark.parametrize("done", [0, 2, 4, 12, 16, 22, 23])
+def test_no_sample_is_repeated_or_skipped_whatever_the_batch_size(
+    done: int, batch: int, accumulation: int, drop_last: bool
+) -> None:
+    size = 23
+    entry = enter(at(done), size=size, batch=batch, accumulation=accumulation, drop_last=drop_last)
+    whole = EpochSampler(shuffled(size), size=size, seed=1)
+    rest = EpochSampler(shuffled(size), size=size, seed=1, start=entry.start)
+    whole.set_epoch(EPOCH)
+    rest.set_epoch(EPOCH)
+
+    batches = list(BatchSampler(rest, batch, drop_last=drop_last))
+    trained = [sample for one in batches[entry.skip :] for sample in one]
+
+    left = list(whole)[done:]
+    whole_batches = len(left) // batch * batch
+    assert trained == (left[:whole_batches] if drop_last else left)
+    assert entry.epoch == EPOCH
+    assert entry.batches == len(batches)
+    assert entry.nothing_left == (not trained)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 3])
+@pytest.mark.parametrize("done", [2, 6, 8, 22])
+def test_steps_of_the_loop_begin_at_the_first_batch_that_is_left(
+    done: int, accumulation: int
+) -> None:
+    entry = enter(at(done), size=23, batch=2, accumulation=accumulation, drop_last=False)
+
+    assert entry.skip % accumulation == 0
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_next_epoch_begins_where_one_was_ended(drop_last: bool) -> None:
+    entry = enter(at(23, epoch_done=True), size=23, batch=4, accumulation=1, drop_last=drop_last)
+
+    assert (entry.epoch, entry.skip, entry.start.done) == (EPOCH + 1, 0, 0)
+    assert entry.batches == (5 if drop_last else 6)
+
+
+def test_a_smaller_training_set_leaves_nothing_of_the_epoch() -> None:
+    entry = enter(at(20), size=12, batch=4, accumulation=1, drop_last=False)
+
+    assert entry.nothing_left
+
+
+def test_every_batch_size_of_one_epoch_together_sees_each_sample_once() -> None:
+    size, done, seen = 23, 0, []
+    for batch, steps in ((4, 2), (3, 1), (5, 1), (2, 99)):
+        entry = enter(at(done), size=size, batch=batch, accumulation=1, drop_last=False)
+        sampler = EpochSampler(sequential(size), size=size, seed=1, start=entry.start)
+        sampler.set_epoch(EPOCH)
+        batches = list(BatchSampler(sampler, batch, drop_last=False))
+        trained = [s for one in batches[entry.skip :][:steps] for s in one]
+        seen += trained
+        done += len(trained)
+
+    assert seen == list(range(size))

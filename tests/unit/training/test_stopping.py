@@ -1,0 +1,80 @@
+"""From a signal to a wish, or to an end at once."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from mmrun.errors import StopRequested
+from mmrun.training.stopping import SIGNALS, StopWish
+
+LONG_AGO_S = 60.0
+
+
+@pytest.fixture
+def wish() -> Iterator[StopWish]:
+    wish = StopWish()
+    with wish.listening():
+        yield wish
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_while_training_a_signal_is_a_wish(wish: StopWish, number: signal.Signals) -> None:
+    wish.training = True
+
+    signal.raise_signal(number)
+
+    assert wish.reason == number.name
+    assert wish.by_keyboard == (number is signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_before_training_a_signal_ends_at_once(wish: StopWish, number: signal.Signals) -> None:
+    with pytest.raises(StopRequested, match="before a step was done") as caught:
+        signal.raise_signal(number)
+
+    assert caught.value.by_keyboard == (number is signal.SIGINT)
+    assert wish.reason is None
+
+
+def test_a_wrapper_that_passes_ctrl_c_on_as_two_signals_means_one_wish(wish: StopWish) -> None:
+    wish.training = True
+
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+
+    assert wish.reason == "SIGINT"
+
+
+def test_the_same_signal_again_ends_at_once(wish: StopWish) -> None:
+    wish.training = True
+    signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_another_signal_later_ends_at_once(wish: StopWish) -> None:
+    wish.training = True
+    signal.raise_signal(signal.SIGINT)
+    wish._heard_at -= LONG_AGO_S
+
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_wish_of_another_kind_is_not_an_echo(wish: StopWish) -> None:
+    wish.training = True
+    wish.reason = "loss of the tracking server"
+
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_afterwards_signals_do_what_they_did_before() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    with StopWish().listening():
+        pass
+
+    assert [signal.getsignal(number) for number in SIGNALS] == before
