@@ -14,6 +14,16 @@ Anything else that is raised is a bug and keeps its traceback.
 
 from typing import ClassVar
 
+_AFTER_WORKER = "correct that, and start the same command again"
+
+
+def _told_by_worker(problem: str) -> tuple[str, bool]:
+    """Return what a data-loading worker said: torch makes a whole traceback the first argument."""
+    _, found, told = problem.rpartition("\nmmrun.errors.")
+    if not found or not problem.startswith("Caught "):
+        return problem, False
+    return told.partition(": ")[2].strip(), True
+
 
 class MmrunError(Exception):
     """Base of every error whose remedy is in the user's hands.
@@ -26,8 +36,9 @@ class MmrunError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, problem: str, *, hint: str = "", more: tuple[str, ...] = ()) -> None:
-        super().__init__(problem)
-        self.hint = hint
+        told, in_worker = _told_by_worker(problem)
+        super().__init__(told)
+        self.hint = _AFTER_WORKER if in_worker else hint
         self.more = more
 
 

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mmrun.errors import ConfigError
+from mmrun.hub import pretrained
 
 _LARGEST_VOCABULARY = 8000
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -37,23 +38,18 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerBase:
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Read a tokenizer from a folder, or from the hub where there is one."""
-    local = Path(name).expanduser()
-    source = str(local) if local.is_dir() else name
+    found = pretrained(name, key="processor.tokenizer_path")
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            found.source, local_files_only=found.local_files_only
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(
-            f"processor.tokenizer_path: {name}: {_reason(local)}",
+            f"processor.tokenizer_path: {name}: {found.why_not}",
             hint="name a folder with a tokenizer, or remove tokenizer_path to train one",
         ) from error
     _require_ends(tokenizer, name=name)
     return tokenizer
-
-
-def _reason(local: Path) -> str:
-    if local.is_dir():
-        return "the folder holds no tokenizer that transformers can read"
-    return "there is no such folder, and the hub did not give a tokenizer of this name"
 
 
 def _require_ends(tokenizer: Any, *, name: str) -> None:

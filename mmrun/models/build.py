@@ -19,6 +19,7 @@ from transformers import (
 
 from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
+from mmrun.hub import pretrained
 from mmrun.models.configuration import MultimodalEmbedderConfig
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.extractor import vision_only
@@ -191,7 +192,8 @@ def _pretrained_backbone(
     """Return the backbone of ``pretrained_backbone``, with a row for every token; or None."""
     if section.pretrained_backbone is None:
         return None
-    config = _pretrained_config(section.pretrained_backbone, key="model.pretrained_backbone")
+    key = "model.pretrained_backbone"
+    config = _read(AutoConfig, section.pretrained_backbone, key=key)
     if "backbone_type" in section.model_fields_set and config.model_type != section.backbone_type:
         raise ConfigError(
             f"model.backbone_type: is {section.backbone_type!r}, model.pretrained_backbone is of "
@@ -199,10 +201,12 @@ def _pretrained_backbone(
             hint=f"set model.backbone_type to {config.model_type}",
         )
     _check_keys(section.backbone_config or {}, known=config, key="model.backbone_config")
-    with _refusing("model.pretrained_backbone"):
-        backbone = AutoModelForSeq2SeqLM.from_pretrained(
-            _source(section.pretrained_backbone), **(section.backbone_config or {})
-        )
+    backbone = _read(
+        AutoModelForSeq2SeqLM,
+        section.pretrained_backbone,
+        key=key,
+        **(section.backbone_config or {}),
+    )
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(backbone.config, name) != getattr(tokenizer, name):
             raise ConfigError(
@@ -214,17 +218,17 @@ def _pretrained_backbone(
     return backbone
 
 
-def _pretrained_config(name: str, *, key: str) -> PreTrainedConfig:
-    with _refusing(key, hint="name a folder with a model that transformers saved"):
-        if Path(name).is_absolute() and not Path(name).is_dir():
-            raise FileNotFoundError(f"there is no folder {name}")
-        config: PreTrainedConfig = AutoConfig.from_pretrained(_source(name))
-    return config
-
-
-def _source(name: str) -> str:
-    local = Path(name).expanduser()
-    return str(local) if local.is_dir() else name
+def _read(kind: Any, name: str, *, key: str, **changed: Any) -> Any:
+    """Read what ``kind``, an Auto class of transformers, finds under ``name``."""
+    found = pretrained(name, key=key)
+    try:
+        return kind.from_pretrained(
+            found.source, local_files_only=found.local_files_only, **changed
+        )
+    except _REFUSED as error:
+        raise ConfigError(
+            f"{key}: {name}: {found.why_not}", hint="name a folder with a model of this kind"
+        ) from error
 
 
 @torch.no_grad()
@@ -268,14 +272,11 @@ def _pretrained_extractor(section: ModelSection) -> Any:
     name = section.pretrained_feature_extractor
     if name is None or section.feature_extractor_type is None:
         return None
-    config = _pretrained_config(name, key="model.pretrained_feature_extractor")
-    _check_keys(
-        section.feature_extractor_config or {}, known=config, key="model.feature_extractor_config"
-    )
-    with _refusing("model.pretrained_feature_extractor"):
-        return vision_only(
-            AutoModel.from_pretrained(_source(name), **(section.feature_extractor_config or {}))
-        )
+    key = "model.pretrained_feature_extractor"
+    changed = dict(section.feature_extractor_config or {})
+    config = _read(AutoConfig, name, key=key)
+    _check_keys(changed, known=config, key="model.feature_extractor_config")
+    return vision_only(_read(AutoModel, name, key=key, **changed))
 
 
 def _take_ids(config: MultimodalEmbedderConfig) -> None:

@@ -43,6 +43,21 @@ def test_spans_are_honoured(project: Project, processor: MultimodalProcessor) ->
     assert len(dataset[0].signal) == 3
 
 
+def test_a_worker_says_what_is_wrong_without_a_traceback(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    path = project.add("four")
+    loader = DataLoader(project.dataset(processor), collate_fn=Collator(processor), num_workers=1)
+    path.unlink()
+
+    with pytest.raises(DataError, match="there is no file") as caught:
+        list(loader)
+
+    assert str(caught.value).startswith(f"{project.manifest}:2: signal: ")
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+
+
 @pytest.mark.parametrize("text", ["null", "None", "NA", "nan", "007", '"'])
 def test_the_text_survives_the_dataset(
     project: Project, processor: MultimodalProcessor, text: str

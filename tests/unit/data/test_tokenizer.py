@@ -64,5 +64,5 @@ def test_a_missing_file_of_tokens_is_not_a_token(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the folder holds no tokenizer"):
+    with pytest.raises(ConfigError, match="the folder holds nothing that transformers can read"):
         load_tokenizer(str(tmp_path))

@@ -148,6 +148,11 @@ def test_freezing_holds_after_loading(tmp_path: Path) -> None:
             id="no folder",
         ),
         pytest.param(
+            {"pretrained_backbone": str(Path(__file__).parent)},
+            r"pretrained_backbone: .*models: the folder holds nothing",
+            id="no model in it",
+        ),
+        pytest.param(
             {"multimodal_mapper_type": "adapter"}, "multimodal_mapper_factor: is not", id="factor"
         ),
         pytest.param(
