@@ -83,13 +83,20 @@ class MemoryStore:
     def ping(self) -> None:
         self.answer()
 
-    def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
+    def create(
+        self,
+        *,
+        experiment: str,
+        name: str | None,
+        tags: Mapping[str, str],
+        experiment_id: str | None = None,
+    ) -> Run:
         self.answer()
-        if experiment not in self._experiments:
+        if experiment_id is None and experiment not in self._experiments:
             self._experiments.append(experiment)
         run = Run(
             run_id=uuid.uuid4().hex,
-            experiment_id=str(self._experiments.index(experiment)),
+            experiment_id=experiment_id or str(self._experiments.index(experiment)),
             name=name or f"unnamed-{len(self.runs)}",
             status="RUNNING",
             tags=dict(tags),

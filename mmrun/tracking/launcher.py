@@ -19,6 +19,8 @@ OWN_TAG = "mmrun.format"
 ROLE_TAG = "mmrun.role"
 ROLE = "launcher"
 _ENDED = {"FINISHED", "FAILED", "KILLED"}
+_DEFAULT_EXPERIMENT = "0"
+"""Where `mlflow run` makes its run if it is told nothing else."""
 
 
 def environment_run(store: RunStore, environment: MutableMapping[str, str]) -> Run | None:
@@ -48,13 +50,15 @@ def mark(store: RunStore, launcher: Run, *, delegated_to: str) -> None:
 
 
 def sweep(store: RunStore, experiment_id: str) -> None:
-    """Remove launchers' runs that have ended."""
-    try:
-        for run in store.find(experiment_id=experiment_id, tags={ROLE_TAG: ROLE}):
-            if run.status in _ENDED:
-                store.delete(run.run_id)
-    except TrackingError as error:
-        logger.debug("launchers' runs were not removed: %s", error)
+    """Remove launchers' runs that have ended, from this experiment and from those of launchers."""
+    launched_in = os.environ.get("MLFLOW_EXPERIMENT_ID") or _DEFAULT_EXPERIMENT
+    for where in sorted({experiment_id, launched_in, _DEFAULT_EXPERIMENT}):
+        try:
+            for run in store.find(experiment_id=where, tags={ROLE_TAG: ROLE}):
+                if run.status in _ENDED:
+                    store.delete(run.run_id)
+        except TrackingError as error:
+            logger.debug("launchers' runs were not removed: %s", error)
 
 
 def under_wrapper() -> bool:

@@ -89,9 +89,19 @@ class MlflowStore:
         """Ask for almost nothing, to see whether the store answers."""
         self.ask(lambda: self._client.search_experiments(max_results=1))
 
-    def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
-        """Open a new run; MLFLOW_EXPERIMENT_ID and _NAME win over ``experiment``."""
-        experiment_id = self._experiment_id(experiment)
+    def create(
+        self,
+        *,
+        experiment: str,
+        name: str | None,
+        tags: Mapping[str, str],
+        experiment_id: str | None = None,
+    ) -> Run:
+        """Open a new run; MLFLOW_EXPERIMENT_ID and _NAME win over ``experiment``.
+
+        ``experiment_id`` wins over all of them: a child belongs where its parent is.
+        """
+        experiment_id = experiment_id or self._experiment_id(experiment)
         described = {
             "mlflow.user": _user(),
             "mlflow.source.name": "mmrun",

@@ -92,8 +92,18 @@ class RunStore(Protocol):
         """Raise ``UnreachableError`` if the store does not answer."""
         ...
 
-    def create(self, *, experiment: str, name: str | None, tags: Mapping[str, str]) -> Run:
-        """Open a new run with status RUNNING in the experiment called ``experiment``."""
+    def create(
+        self,
+        *,
+        experiment: str,
+        name: str | None,
+        tags: Mapping[str, str],
+        experiment_id: str | None = None,
+    ) -> Run:
+        """Open a new run with status RUNNING in the experiment called ``experiment``.
+
+        ``experiment_id`` wins: a child belongs where its parent is.
+        """
         ...
 
     def read(self, run_id: str) -> Run:

@@ -1,26 +1,26 @@
 """Translate a split with a checkpoint, score it, and record both as a child of the run."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmrun.checkpoints.archive import Found
+from mmrun.checkpoints.policy import Lineage, Saved, superseded
 from mmrun.checkpoints.reference import Reference
-from mmrun.config.loading import Override, plain
+from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment, Split
-from mmrun.errors import CheckpointError, ConfigError, TrackingError
+from mmrun.errors import CheckpointError, ConfigError, StopRequested
 from mmrun.files import folder_whole, write_whole
 from mmrun.progress import hide_library_bars, progress
-from mmrun.provenance.data import data_version
-from mmrun.tracking import launcher
-from mmrun.tracking.journal import Clock
-from mmrun.tracking.store import Point, Run
+from mmrun.tracking import launcher, orphan
+from mmrun.training.metrics import check_metrics
+from mmrun.training.stopping import StopWish
 from mmrun.workflows.beginning import LATEST, archive
+from mmrun.workflows.generation_run import GenerationRun
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, find_place
 from mmrun.workflows.recipe import setup_folder
@@ -68,45 +68,108 @@ class Translated:
     scores: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The checkpoint that is used, where it lies, and how it is called."""
+
+    found: Found
+    folder: Path
+    name: str
+    why: str
+    """``best``, ``latest``, or the words of the user."""
+
+
 def generate(request: GenerateRequest) -> str:
     """Translate the split and return what is to be said about it."""
-    place = find_place(request)
-    found, checkpoint = _find(place)
-    actors = _actors(place, request.setup_path, own=found.manifest is not None)
-    with _recorded(place, found, request.split) as record:
-        translated = _translate(place.experiment, checkpoint, actors, split=request.split)
-        folder = place.output_dir / "generate" / found.name.replace("/", "-")
+    if launcher.under_wrapper():
+        orphan.stop_with_wrapper()
+    with _stoppable():
+        place = find_place(request)
+        _check(place.experiment, request.split)
+        return _generate(place, request)
+
+
+def _generate(place: Place, request: GenerateRequest) -> str:
+    chosen = _choose(place)
+    actors = _actors(place, request.setup_path, own=chosen.found.manifest is not None)
+    run = GenerationRun(place, chosen.found, name=chosen.name, split=request.split)
+    with run.recorded():
+        translated = _translate(place.experiment, chosen.folder, actors, split=request.split)
+        folder = place.output_dir / "generate" / chosen.name
         _write(translated, folder)
-        if record is not None:
-            _log(place, record, translated, folder=folder, step=found.step)
+        run.log(
+            translated.columns,
+            scores=translated.scores,
+            files=[folder / name for name in (TSV, LINES, SCORES)],
+        )
+    if place.run is not None:
+        launcher.sweep(place.store, place.run.experiment_id)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in translated.scores.items())
-    return f"{found.name}: {scores or 'no metric is named'}; predictions in {folder / TSV}"
+    which = chosen.name if chosen.why in chosen.name else f"{chosen.name} ({chosen.why})"
+    return f"{which}: {scores or 'no metric is named'}; predictions in {folder / TSV}"
 
 
-def _find(place: Place) -> tuple[Found, Path]:
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a signal end the work, so that it can be said of the run."""
+    try:
+        with StopWish().listening():
+            yield
+    except StopRequested as stop:
+        raise StopRequested(
+            "stopped before everything was translated; nothing of it is kept",
+            hint="run the same command again",
+            by_keyboard=stop.by_keyboard,
+        ) from stop
+
+
+def _check(experiment: Experiment, split: Split) -> None:
+    """Refuse what would only be noticed when everything is translated."""
+    check_metrics(experiment.training.metric_name)
+    if experiment.data.manifest(split) is None:
+        raise ConfigError(
+            f"data.{split}_metadata_file: is not given", hint=f"name the TSV of the {split} split"
+        )
+
+
+def _choose(place: Place) -> Chosen:
     if place.run is None and (place.reference is None or place.reference.path is None):
         raise CheckpointError(
             f"no trained run belongs to {place.output_dir}",
             hint="run 'mmrun train' first, or name a checkpoint with --model_name_or_path",
         )
-    checkpoints = archive(place)
     lineage = read_past(place.store, place.run, place.run_file).lineage if place.run else ()
+    reference, (found, folder) = _obtain(place, lineage)
+    name = _name(found, lineage)
+    return Chosen(found=found, folder=folder, name=name, why=reference.text)
+
+
+def _obtain(place: Place, lineage: Lineage) -> tuple[Reference, tuple[Found, Path]]:
+    checkpoints = archive(place)
     if place.reference is not None:
-        return checkpoints.obtain(place.reference, lineage=lineage)
+        return place.reference, checkpoints.obtain(place.reference, lineage=lineage)
     if str(place.experiment.training.arguments.get("eval_strategy", "no")) != "no":
         try:
-            return checkpoints.obtain(BEST, lineage=lineage)
+            return BEST, checkpoints.obtain(BEST, lineage=lineage)
         except CheckpointError as error:
             logger.info("%s; the latest is used", error)
-    return checkpoints.obtain(LATEST, lineage=lineage)
+    return LATEST, checkpoints.obtain(LATEST, lineage=lineage)
+
+
+def _name(found: Found, lineage: Lineage) -> str:
+    """Return what the checkpoint is called, wherever a copy of it lies."""
+    manifest = found.manifest
+    if manifest is None:
+        return found.name
+    dead = superseded(Saved.of(manifest, name=found.name), lineage)
+    return f"checkpoint-{found.step}" + (f".a{manifest.attempt}" if dead else "")
 
 
 def _actors(place: Place, setup_path: Path | None, *, own: bool) -> Actors:
-    """Return the actors; a checkpoint of mmrun's has processor and model in it."""
+    """Return the actors; the model is in the checkpoint, and in one of mmrun's the processor."""
     folder = setup_folder(place, setup_path)
-    missing = missing_steps(place.experiment, folder)
-    if own:
-        missing &= {"dataset"}
+    needed = {"dataset"} if own else {"dataset", "processor"}
+    missing = missing_steps(place.experiment, folder) & needed
     if missing:
         run_setup(place.experiment, folder=folder, steps=missing)
     return Actors.of(folder)
@@ -211,86 +274,3 @@ def _write(translated: Translated, folder: Path) -> None:
 def _one_field(text: str) -> str:
     # A tab separates and a line ends, here as in a manifest; the JSON lines keep the text as it is.
     return " ".join(text.split("\n")).replace("\t", " ").replace("\r", " ")
-
-
-# The record
-
-
-@contextmanager
-def _recorded(place: Place, found: Found, split: Split) -> Iterator[Run | None]:
-    """Open the child run of this checkpoint and configuration; say how it ended."""
-    run = _record(place, found, split)
-    place.store.set_status(run.run_id, "RUNNING")
-    try:
-        yield run
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        with suppress(TrackingError):  # what went wrong first is what to say
-            place.store.set_status(run.run_id, "KILLED" if stopped else "FAILED")
-        raise
-    place.store.set_status(run.run_id, "FINISHED")
-
-
-def _record(place: Place, found: Found, split: Split) -> Run:
-    """Return the run that records this: a launcher's own, an earlier one like it, or a new one."""
-    tags = {
-        launcher.ROLE_TAG: "generation",
-        "mmrun.generation": _identity(place.experiment, found, split),
-        "mmrun.checkpoint": _name(found),
-        "mmrun.data": data_version(place.experiment),
-        "mlflow.source.name": "mmrun generate",
-    }
-    parent = place.run
-    if parent is not None:
-        tags["mlflow.parentRunId"] = parent.run_id
-    launched = place.launched
-    if launched is not None and launched.tags.get(launcher.ROLE_TAG) != launcher.ROLE:
-        place.store.set_tags(launched.run_id, tags)
-        return launched
-    identity = {name: tags[name] for name in ("mmrun.generation", launcher.ROLE_TAG)}
-    if parent is not None:
-        same = place.store.find(experiment_id=parent.experiment_id, tags=identity)
-        if same:
-            return same[0]
-    run = place.store.create(
-        experiment=place.experiment.tracking.experiment,
-        name=f"{split} of {found.name}",
-        tags=tags,
-    )
-    options = plain(place.experiment).get("generation", {})
-    params = {f"generation.{name}": str(value) for name, value in options.items()}
-    place.store.log_params(run.run_id, {**params, "checkpoint": _name(found), "split": split})
-    return run
-
-
-def _name(found: Found) -> str:
-    manifest = found.manifest
-    if manifest is None:
-        return str(found.path)
-    return f"{manifest.run_id}@{manifest.step}.a{manifest.attempt}"
-
-
-def _identity(experiment: Experiment, found: Found, split: Split) -> str:
-    content = plain(experiment)
-    deciding = [
-        _name(found),
-        split,
-        content.get("generation", {}),
-        experiment.training.metric_name,
-        data_version(experiment),
-    ]
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _log(place: Place, run: Run, translated: Translated, *, folder: Path, step: int) -> None:
-    now_ms = Clock().now_ms()
-    points = [
-        Point(key=name, step=step, timestamp_ms=now_ms, value=value)
-        for name, value in translated.scores.items()
-        if run.metrics.get(name) != value  # a repetition adds no second point
-    ]
-    if points:
-        place.store.log_points(run.run_id, points)
-    for name in (TSV, LINES, SCORES):
-        place.store.artifacts(run.run_id).upload(folder / name, to="")
-    place.store.log_table(run.run_id, translated.columns, path="predictions.json")

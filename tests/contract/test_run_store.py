@@ -67,6 +67,14 @@ def test_runs_of_one_experiment_share_its_id(store: RunStore, run: Run) -> None:
     assert same.experiment_id == run.experiment_id != other.experiment_id
 
 
+def test_a_child_can_be_put_beside_its_parent(store: RunStore, run: Run) -> None:
+    child = store.create(
+        experiment="elsewhere", experiment_id=run.experiment_id, name="child", tags={}
+    )
+
+    assert child.experiment_id == run.experiment_id
+
+
 @pytest.mark.parametrize("run_id", ["0" * 32, "nowhere"])
 def test_reading_an_unknown_run_names_it(store: RunStore, run_id: str) -> None:
     with pytest.raises(TrackingError, match=f"no run '{run_id}'"):
