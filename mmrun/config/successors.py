@@ -33,7 +33,6 @@ RENAMED: Mapping[str, Mapping[str, Successor]] = {
         "no_cuda": Successor(name="use_cpu"),
         "per_gpu_eval_batch_size": Successor(name="per_device_eval_batch_size"),
         "per_gpu_train_batch_size": Successor(name="per_device_train_batch_size"),
-        "push_to_hub_model_id": Successor(name="hub_model_id"),
         "push_to_hub_token": Successor(name="hub_token"),
         "torchdynamo": Successor(name="torch_compile_backend"),
         "warmup_ratio": Successor(name="warmup_steps", ratio=True),
@@ -53,6 +52,7 @@ _FROM_TOKENIZER = "taken from the tokenizer"
 _FROM_BACKBONE = "taken from the backbone"
 _NEVER = "nothing reads it"
 _SIGNALS = "mmrun saves a last checkpoint on SIGTERM, SIGUSR1 and Ctrl-C itself"
+_NO_HUB = "checkpoints go to MLflow; push one from there"
 _HUB = "write it into the environment of the Hugging Face hub"
 
 WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
@@ -108,7 +108,14 @@ WITHOUT_EFFECT: Mapping[str, Mapping[str, str]] = {
         "past_index": "dropped by transformers 5",
         "print_decoder_prompt_on_prediction": _NO_PRINTING,
         "print_special_tokens_on_prediction": _NO_PRINTING,
-        "push_to_hub_organization": "write it in training.hub_model_id",
+        "hub_always_push": _NO_HUB,
+        "hub_model_id": _NO_HUB,
+        "hub_private_repo": _NO_HUB,
+        "hub_revision": _NO_HUB,
+        "hub_strategy": _NO_HUB,
+        "push_to_hub": _NO_HUB,
+        "push_to_hub_model_id": _NO_HUB,
+        "push_to_hub_organization": _NO_HUB,
         "ray_scope": "dropped by transformers 5; see the variable RAY_SCOPE",
         "restore_callback_states_from_checkpoint": "callbacks always go on where they were",
         "save_safetensors": "weights are always saved as safetensors",
@@ -130,6 +137,12 @@ _OWN = {
     "do_eval",
     "do_predict",
     "enable_jit_checkpoint",
+    "hub_always_push",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_revision",
+    "hub_strategy",
+    "push_to_hub",
     "restore_callback_states_from_checkpoint",
 }
 """Known to transformers, and yet without effect here."""

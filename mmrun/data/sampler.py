@@ -31,8 +31,18 @@ class Start:
 class EpochSampler(Sampler[int]):
     """Indices of a map-style dataset, in an order that belongs to the epoch."""
 
-    def __init__(self, order: Order, *, size: int, seed: int, start: Start | None = None) -> None:
+    def __init__(
+        self,
+        order: Order,
+        *,
+        size: int,
+        seed: int,
+        start: Start | None = None,
+        order_of_start: Order | None = None,
+    ) -> None:
+        """Prepare the epochs; the one of ``start`` may have an order of its own."""
         self._order = order
+        self._order_of_start = order_of_start or order
         self._size = size
         self._seed = seed
         self._start = start
@@ -49,11 +59,11 @@ class EpochSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator()
         generator.manual_seed(_mixed(self._seed, self._epoch))
-        indices = self._order(generator)
         start = self._start
-        if start is not None and start.epoch == self._epoch:
-            indices = [0] * start.fill + indices[start.done :]
-        return iter(indices)
+        if start is None or start.epoch != self._epoch:
+            return iter(self._order(generator))
+        indices = self._order_of_start(generator)
+        return iter([0] * start.fill + indices[start.done :])
 
 
 def shuffled(size: int) -> Order:

@@ -21,14 +21,15 @@ _WRAPPERS = ("mlflow", "dvc")
 
 def stop_with_wrapper() -> None:
     """Ask for SIGTERM when the `mlflow run` or `dvc repro` that started this process dies."""
+    watched = _wrapper()
+    if watched is None:
+        return  # `nohup mmrun train &` shall outlive its shell, whatever the environment says
     parent = os.getppid()
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before the request was in place
             os.kill(os.getpid(), signal.SIGTERM)
-    watched = _wrapper()
-    if watched is not None:
-        threading.Thread(target=_watch, args=(watched,), name="mmrun-orphan", daemon=True).start()
+    threading.Thread(target=_watch, args=(watched,), name="mmrun-orphan", daemon=True).start()
 
 
 def _wrapper() -> psutil.Process | None:

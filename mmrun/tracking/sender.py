@@ -69,6 +69,8 @@ class Sender:
 
     def flush(self, timeout_s: float) -> bool:
         """Send now what is journaled; False if the server did not take it within the time."""
+        if not self._thread.is_alive():
+            return False
         with self._changed:
             self._asked += 1
             wanted = self._asked

@@ -1,5 +1,6 @@
 """From an experiment to the arguments of the Hugging Face Trainer."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,11 @@ from transformers import Seq2SeqTrainingArguments
 
 from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
-from mmrun.training.metrics import greater_is_better
+from mmrun.training.metrics import check_metrics, greater_is_better, key_of
 
+logger = logging.getLogger(__name__)
+
+SAMPLING = ("random", "sequential", "group_by_length")
 RESERVED: Mapping[str, Any] = {
     "save_total_limit": None,  # mmrun rotates
     "remove_unused_columns": False,  # the collator reads columns that are not in forward()
@@ -27,16 +31,17 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
     given = dict(experiment.training.arguments)
     evaluates = str(given.get("eval_strategy", "no")) != "no"
     _refuse_missing_evaluation(experiment, evaluates=evaluates)
+    _check_scores(experiment, evaluates=evaluates)
     defaults = {
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": _has_accelerator(),
         "label_names": ["labels"],  # found by name otherwise, and label_smoothing is one too then
-        **_selection(given, evaluates=evaluates),
         **_generation(experiment),
     }
+    _check_sampling(given)
     try:
         return Seq2SeqTrainingArguments(
-            **{**defaults, **given},
+            **{**defaults, **given, **_selection(given, evaluates=evaluates)},
             **RESERVED,
             output_dir=str(output_dir / "train"),
             run_name=experiment.training.run_name,
@@ -65,13 +70,44 @@ def _refuse_missing_evaluation(experiment: Experiment, *, evaluates: bool) -> No
             )
 
 
+def _check_sampling(given: Mapping[str, Any]) -> None:
+    strategy = str(given.get("train_sampling_strategy", "random"))
+    if strategy not in SAMPLING:
+        raise ConfigError(
+            f"training.train_sampling_strategy: {strategy!r} cannot be resumed exactly",
+            hint=f"use one of: {', '.join(SAMPLING)}",
+        )
+
+
+def _check_scores(experiment: Experiment, *, evaluates: bool) -> None:
+    """Refuse metrics that are unknown, and a choice by one that would never be computed."""
+    names, given = experiment.training.metric_name, experiment.training.arguments
+    check_metrics(names)
+    wanted = str(given.get("metric_for_best_model") or "eval_loss").removeprefix("eval_")
+    scored = evaluates and bool(given.get("predict_with_generate"))
+    if evaluates and wanted not in {"loss", *(names if scored else ())}:
+        problem = f"training.metric_for_best_model: {wanted!r} is never computed"
+        if wanted in names:
+            hint = "set predict_with_generate: true, so that text is generated and scored"
+        else:
+            hint = f"use loss, or add {wanted} to metric_name (with predict_with_generate: true)"
+        raise ConfigError(problem, hint=hint)
+    if evaluates and names and not scored:
+        logger.info(
+            "training.metric_name: %s are for 'mmrun generate' only, unless predict_with_generate "
+            "is true",
+            ", ".join(names),
+        )
+
+
 def _selection(given: Mapping[str, Any], *, evaluates: bool) -> dict[str, Any]:
     if not evaluates:
         return {}
-    metric = given.get("metric_for_best_model") or "eval_loss"
+    name = str(given.get("metric_for_best_model") or "eval_loss").removeprefix("eval_")
+    better = given.get("greater_is_better")
     return {
-        "metric_for_best_model": metric,
-        "greater_is_better": greater_is_better(metric.removeprefix("eval_")),
+        "metric_for_best_model": f"eval_{key_of(name)}",
+        "greater_is_better": greater_is_better(name) if better is None else better,
     }
 
 

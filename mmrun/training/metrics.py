@@ -9,9 +9,14 @@ Texts = Sequence[str]
 
 
 def score(names: Sequence[str], *, predictions: Texts, references: Texts) -> dict[str, float]:
-    """Return each metric of ``names`` over the whole corpus."""
+    """Return each metric of ``names`` over the whole corpus, by the key it is recorded under."""
     check_metrics(names)
-    return {name: _METRICS[name](predictions, references) for name in names}
+    return {key_of(name): _METRICS[name](predictions, references) for name in names}
+
+
+def key_of(name: str) -> str:
+    """Return the key under which a metric is recorded: MLflow takes no ``+`` in it."""
+    return name.replace("+", "p")
 
 
 def check_metrics(names: Sequence[str]) -> None:

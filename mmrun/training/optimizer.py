@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from mmrun.training.position import Position
 
 logger = logging.getLogger(__name__)
 
+_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+"""What a plateau schedule remembers, as distinct from its arguments."""
 OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 
@@ -59,7 +61,10 @@ def continue_optimizer(
                 "param_groups": _groups(saved["param_groups"], optimizer),
             }
         )
-    _continue_schedule(checkpoint, scheduler=scheduler, optimizer=optimizer, step=before.step)
+    if isinstance(scheduler, LambdaLR):
+        _continue_formula(scheduler, optimizer=optimizer, step=before.step)
+    else:
+        _continue_memory(checkpoint, scheduler, optimizer=optimizer, before=before)
 
 
 def _state_by_name(
@@ -87,17 +92,8 @@ def _groups(saved: Sequence[Mapping[str, Any]], optimizer: Optimizer) -> list[di
     ]
 
 
-def _continue_schedule(
-    checkpoint: Path, *, scheduler: LRScheduler, optimizer: Optimizer, step: int
-) -> None:
-    if not isinstance(scheduler, LambdaLR):
-        # A schedule with a memory (plateau): it goes on as it was, with the rate it had reached.
-        state = torch.load(checkpoint / SCHEDULER, weights_only=True)
-        scheduler.load_state_dict(state)
-        saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
-        for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-            group["lr"] = old["lr"]
-        return
+def _continue_formula(scheduler: LambdaLR, *, optimizer: Optimizer, step: int) -> None:
+    """Set the rate that the schedule's formula, with today's arguments, has at ``step``."""
     scheduler.last_epoch = step
     scheduler._step_count = step + 1  # noqa: SLF001 (what LRScheduler.step counts)
     rates = [
@@ -107,3 +103,24 @@ def _continue_schedule(
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     scheduler._last_lr = rates  # noqa: SLF001 (what get_last_lr answers)
+
+
+def _continue_memory(
+    checkpoint: Path, scheduler: Any, *, optimizer: Optimizer, before: Position
+) -> None:
+    """Go on with a schedule that looks back (a plateau): its memory, today's arguments.
+
+    The rate it had come down to is kept in proportion to a changed ``learning_rate``.
+    """
+    saved = torch.load(checkpoint / SCHEDULER, map_location="cpu", weights_only=True)
+    if "lr_lambdas" in saved:
+        logger.warning("the schedule is of another kind now; it starts at step %d", before.step)
+        return
+    if isinstance(scheduler, ReduceLROnPlateau):
+        saved = {key: saved[key] for key in _MEMORY}
+    scheduler.load_state_dict(saved)
+    rates = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    for group, old in zip(optimizer.param_groups, rates["param_groups"], strict=False):
+        base = before.base_rate
+        group["lr"] = old["lr"] if base in (None, group["lr"]) else old["lr"] / base * group["lr"]
+    scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # noqa: SLF001

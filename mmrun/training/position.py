@@ -41,6 +41,10 @@ class Position:
     stopped_early: bool = False
     best_by: str | None = None
     """The metric that ``best_metric`` of the Trainer's state belongs to."""
+    base_rate: float | None = None
+    """The argument ``learning_rate`` that the schedule was made with."""
+    length_group: int = 0
+    """Samples that `group_by_length` put together in this epoch."""
     optimizer: str = ""
     parameters: tuple[tuple[str, ...], ...] = ()
     """Names of the optimizer's parameters, group by group."""

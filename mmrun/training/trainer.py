@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,7 +27,6 @@ from transformers.trainer_utils import TrainOutput
 
 from mmrun import faults
 from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
-from mmrun.errors import ConfigError
 from mmrun.training.generators import generator_states_kept
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.position import (
@@ -87,8 +87,12 @@ class ResumableTrainer(Seq2SeqTrainer):
         super().__init__(**arguments)
         self._sink = sink
         self.stop = stop
+        self.stay_stopped = False
+        """Whether a training that early stopping had ended is to stay so."""
+        self._stopping = False
         self._before: Position | None = None
         self._entry: Entry | None = None
+        self._done_steps = 0
         self._epoch = 0
         self.epoch_done = False
         self._samples = 0
@@ -114,14 +118,24 @@ class ResumableTrainer(Seq2SeqTrainer):
         return int(self.set_initial_training_values(self.args, self.get_train_dataloader())[-1])
 
     def _enter(self, checkpoint: Path | None) -> None:
-        if checkpoint is not None:
-            self._before = self._position_of(checkpoint)
-            self._entry = self._entry_at(self._before)
+        if checkpoint is None:
+            return
+        self._before = self._position_of(checkpoint)
+        self._entry = enter(self._before, **self._loader_shape())
+        self._done_steps = math.ceil(self._entry.skip / self.args.gradient_accumulation_steps)
+        if self.args.ignore_data_skip and not self._entry.nothing_left:
+            again = replace(self._before, samples=0, epoch=self._entry.epoch, epoch_done=False)
+            self._entry = enter(again, **self._loader_shape())
 
     @property
     def step(self) -> int:
         """The last step that was done."""
         return int(self.state.global_step)
+
+    @property
+    def stopped_on_wish(self) -> bool:
+        """Whether the last call of ``go_on`` ended because somebody asked for it."""
+        return self._stopping
 
     @property
     def stopped_early_before(self) -> bool:
@@ -140,14 +154,6 @@ class ResumableTrainer(Seq2SeqTrainer):
             accumulation=self.args.gradient_accumulation_steps,
         )
 
-    def _entry_at(self, position: Position) -> Entry:
-        if self.args.ignore_data_skip:
-            return enter(
-                Position(step=position.step, epoch=position.epoch, samples=0, epoch_done=False),
-                **self._loader_shape(),
-            )
-        return enter(position, **self._loader_shape())
-
     def _loader_shape(self) -> dict[str, Any]:
         return {
             "size": len(self.train_dataset),
@@ -165,12 +171,13 @@ class ResumableTrainer(Seq2SeqTrainer):
             super().set_initial_training_values(args, dataloader)
         )
         if self._entry is not None and self._before is not None:
-            done = math.ceil(self._entry.skip / args.gradient_accumulation_steps)
             if args.max_steps > 0:
-                epochs = self._entry.epoch + math.ceil((steps - self._before.step + done) / updates)
+                entered = math.ceil(self._entry.skip / args.gradient_accumulation_steps)
+                left = steps - self._before.step
+                epochs = self._entry.epoch + math.ceil((left + entered) / updates)
             else:
                 left = math.ceil(args.num_train_epochs * updates)
-                left -= self._entry.epoch * updates + done
+                left -= self._entry.epoch * updates + self._done_steps
                 steps = self._before.step + max(left, 0)
         return epochs, updates, examples, samples, total, in_epoch, steps
 
@@ -234,8 +241,11 @@ class ResumableTrainer(Seq2SeqTrainer):
             super()._run_epoch(**loop)
             return
         self._samples = entry.start.done
-        if entry.nothing_left or self.state.global_step >= self.state.max_steps:
-            self._end_epoch(loop)
+        over = self.stay_stopped or self.state.global_step >= self.state.max_steps
+        if entry.nothing_left or over:
+            if not self._before.epoch_done:
+                self._end_epoch(loop)
+            self.control.should_training_stop = self.control.should_training_stop or over
             return
         accumulation = self.args.gradient_accumulation_steps
         loop["steps_in_epoch"] = entry.batches
@@ -256,8 +266,23 @@ class ResumableTrainer(Seq2SeqTrainer):
             loop["start_time"],
             learning_rate=self._before.learning_rate if self._before else None,
         )
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
+
+    def act_on_wish(self) -> bool:
+        """Tell, at the end of a step, whether to stop here, and remember it."""
+        self._stopping = self._stopping or self.stop.reason is not None
+        return self._stopping
+
+    def pass_epoch_end(self) -> bool:
+        """Tell, at the end of an epoch, whether what belongs there is to be done now.
+
+        A training that stops on request leaves it to the next attempt. The loop also comes here
+        in the middle of an epoch, when it has done its last step: that is not the epoch's end.
+        """
+        if self._stopping:
+            return False
+        here = Position(step=self.step, epoch=self._epoch, samples=self._samples, epoch_done=False)
+        self.epoch_done = enter(here, **self._loader_shape()).nothing_left
+        return True
 
     def begin(self) -> None:
         """Put the running sums back; called when the loop has reset them."""
@@ -276,26 +301,37 @@ class ResumableTrainer(Seq2SeqTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         return EpochSampler(
-            self._order(dataset),
+            self._order(dataset, group=self._group()),
             size=len(dataset),
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
             start=self._entry.start if self._entry is not None else None,
+            order_of_start=self._order(dataset, group=self._group_of_start()),
         )
 
-    def _order(self, dataset: Any) -> Order:
+    def _group(self) -> int:
+        """Return how many samples of like length are put together."""
+        return self._batch() * int(self.args.gradient_accumulation_steps)
+
+    def _group_of_start(self) -> int:
+        # The order of an epoch that was begun must not change with the batch size.
+        before, entry = self._before, self._entry
+        if before is None or entry is None or not entry.start.done:
+            return self._group()
+        return before.length_group or self._group()
+
+    def _group_of_epoch(self) -> int:
+        entered = self._entry is not None and self._entry.epoch == self._epoch
+        return self._group_of_start() if entered else self._group()
+
+    def _order(self, dataset: Any, *, group: int) -> Order:
         size = len(dataset)
         strategy = str(getattr(self.args, "train_sampling_strategy", "random"))
         if strategy == "random":
             return shuffled(size)
         if strategy == "sequential":
             return sequential(size)
-        if strategy == "group_by_length":
-            lengths, group = dataset.lengths, self._batch() * self.args.gradient_accumulation_steps
-            return lambda generator: get_length_grouped_indices(lengths, group, generator=generator)
-        raise ConfigError(
-            f"training.train_sampling_strategy: {strategy!r} cannot be resumed exactly",
-            hint="use random, sequential or group_by_length",
-        )
+        lengths = dataset.lengths
+        return lambda generator: get_length_grouped_indices(lengths, group, generator=generator)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
         # References are compared in the order of the dataset, whatever order training takes.
@@ -318,6 +354,8 @@ class ResumableTrainer(Seq2SeqTrainer):
     # Evaluation
 
     def _evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        if options.get("skip_scheduler") and self._before is not None:
+            return {}  # eval_on_start: the run has started long ago
         # Evaluating must not move the generators: training goes on alike with any eval_steps.
         with generator_states_kept():
             metrics: dict[str, float] = super()._evaluate(*arguments, **options)
@@ -366,7 +404,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         return metrics if step == self.state.global_step else {}
 
     def _position(self) -> Position:
-        early = self.control.should_training_stop and self.stop.reason is None
+        early = self.stay_stopped or (self.control.should_training_stop and not self._stopping)
         return Position(
             step=self.state.global_step,
             epoch=self._epoch,
@@ -381,6 +419,8 @@ class ResumableTrainer(Seq2SeqTrainer):
             learning_rate=self._learning_rate,
             stopped_early=early and self.state.global_step < self.state.max_steps,
             best_by=self.args.metric_for_best_model,
+            base_rate=float(self.args.learning_rate),
+            length_group=self._group_of_epoch(),
             optimizer=self._optimizer_name(),
             parameters=parameter_groups(self.optimizer, self.model),
         )
@@ -412,11 +452,11 @@ class ResumableTrainer(Seq2SeqTrainer):
     # The end
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        if self.stop.reason is not None:
+        self._save_checkpoint(self.model, trial)
+        if self._stopping:
             self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
             self.is_in_train = False
             return TrainOutput(self.state.global_step, math.nan, {})
-        self._save_checkpoint(self.model, trial)
         if self._before is not None:
             self._initial_global_step = self._before.counted_from
             start_time -= self._before.elapsed_s
@@ -455,7 +495,7 @@ class _Loop(TrainerCallback):
     ) -> None:
         """Stop after this step, with a checkpoint, when that was asked for."""
         faults.reach("step", step=state.global_step)
-        if self._trainer.stop.reason is not None:
+        if self._trainer.act_on_wish():
             control.should_save = True
             control.should_training_stop = True
 
@@ -463,7 +503,5 @@ class _Loop(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Leave the end of the epoch to the next attempt when this one stops on request."""
-        if self._trainer.stop.reason is not None:
+        if not self._trainer.pass_epoch_end():
             control.should_log = control.should_evaluate = control.should_save = False
-        else:
-            self._trainer.epoch_done = True

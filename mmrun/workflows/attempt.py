@@ -6,7 +6,7 @@ spool and a record that says which attempt was under way.
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,7 +58,7 @@ class Attempt:
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Put one log line of the Trainer into the journal, each point once."""
         now_ms = self._clock.now_ms()
-        self._last_step = max(self._last_step, step)
+        self.reached(step)
         line = [
             Point(key=key, step=step, timestamp_ms=now_ms, value=value)
             for key, value in values.items()
@@ -85,6 +85,10 @@ class Attempt:
                 point.value,
             )
         return decision
+
+    def reached(self, step: int) -> None:
+        """Note how far the training has come, logged or not."""
+        self._last_step = max(self._last_step, step)
 
     def checkpoint(self) -> None:
         """Bring the record up to date, so that a death after this loses nothing of it."""
@@ -155,11 +159,14 @@ class Saver:
         *,
         description: Description,
         attempt: Attempt,
+        check: Callable[[], None],
     ) -> None:
+        """Prepare to save; ``check`` raises when the run is another process's by now."""
         self._local = local
         self._publisher = publisher
         self._description = description
         self._attempt = attempt
+        self._check = check
 
     def open(self, step: int) -> Path:
         """Return an empty folder for the files of ``step``."""
@@ -169,6 +176,8 @@ class Saver:
         self, folder: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
     ) -> None:
         """Add the points that the server does not have yet, and make the folder a checkpoint."""
+        self._check()
+        self._attempt.reached(step)
         pending = self._attempt.unsent()
         if pending:
             write_pending(folder, pending)
@@ -210,17 +219,22 @@ def save_record(store: RunStore, record: AttemptRecord) -> None:
 
 
 def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
-    """Return the record of the newest attempt, or None where there was none."""
+    """Return the record of the newest attempt, or None where there was none.
+
+    One that cannot be read is passed over: a damaged record must not stop the run for ever.
+    """
     artifacts = store.artifacts(run_id)
+    names = [Path(entry.path).name for entry in artifacts.list(FOLDER)]
     numbers = [
-        int(Path(entry.path).stem)
-        for entry in artifacts.list(FOLDER)
-        if Path(entry.path).stem.isdigit()
+        int(stem) for stem in (name.removesuffix(".json") for name in names) if stem.isdigit()
     ]
-    if not numbers:
-        return None
-    text = artifacts.read(f"{FOLDER}/{max(numbers)}.json")
-    return AttemptRecord.from_json(text) if text is not None else None
+    for number in sorted(numbers, reverse=True):
+        text = artifacts.read(f"{FOLDER}/{number}.json")
+        try:
+            return AttemptRecord.from_json(text or "")
+        except TrackingError as error:
+            logger.warning("attempt %d of run %s: %s", number, run_id, error)
+    return None
 
 
 def _upload_text(store: RunStore, run_id: str, name: str, text: str, *, folder: str) -> None:

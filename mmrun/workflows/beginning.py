@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmrun.checkpoints.archive import Archive, Found, NothingSaved
+from mmrun.checkpoints.archive import Archive, Found, NothingSaved, found_at
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import Reference
 from mmrun.checkpoints.remote import RemoteCheckpoints
@@ -119,5 +119,15 @@ def _find_checkpoint(
     except NothingSaved:
         if place.reference is not None:
             raise
+        if (origin := _plain_origin(past)) is not None:
+            return found_at(origin), origin
         logger.info("run %s has no checkpoint yet: it starts again at step 0", place.run_id)
         return None, None
+
+
+def _plain_origin(past: Past) -> Path | None:
+    """Return the folder of another program that the run began from and has not got beyond."""
+    started_from = past.last.started_from if past.last is not None else None
+    if started_from is None or not Path(started_from).is_dir():
+        return None
+    return Path(started_from)

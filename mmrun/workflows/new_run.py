@@ -1,11 +1,15 @@
 """Open a run: a new one in the store, or the one that `mlflow run` made."""
 
 import os
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from mmrun import faults
 from mmrun.config.loading import flat
+from mmrun.errors import UsageError
+from mmrun.files import write_whole
 from mmrun.provenance.source import SourceState, environment
 from mmrun.tracking import launcher
 from mmrun.tracking.run_file import RunFile, write_run_file
@@ -14,33 +18,57 @@ from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, comparable
 
+STARTING = ".mmrun.starting"
+_NONCE_TAG = "mmrun.start"
 _WEIGHTS = (".safetensors", ".bin", ".arrow")
 """What is not sent with the actors: weights are in the checkpoints, data is versioned apart."""
 
 
 def start_run(beginning: Beginning) -> Place:
-    """Make room, open the run and record the configuration; return the place with its run."""
+    """Make room and open the run; return the place with its run.
+
+    Who dies between the store's answer and the note of it in the folder leaves a run that nobody
+    knows: the next start finds it by its tag and removes it.
+    """
     place = beginning.place
-    if place.fresh:
-        clear(place.output_dir)
-    experiment = place.experiment
+    _refuse_own_origin(beginning)
+    clear(place.output_dir)
+    store, note = place.store, place.output_dir / STARTING
+    lost = note.read_text(encoding="utf-8") if note.exists() else None
+    nonce = uuid.uuid4().hex
+    write_whole(note, nonce)
+    run = place.launched or store.create(
+        experiment=place.experiment.tracking.experiment,
+        name=place.experiment.tracking.run_name or place.experiment.training.run_name,
+        tags={_NONCE_TAG: nonce},
+    )
+    faults.reach("run.created")
+    if lost is not None:
+        for orphan in store.find(experiment_id=run.experiment_id, tags={_NONCE_TAG: lost}):
+            store.delete(orphan.run_id)
     tags = {launcher.OWN_TAG: "1", launcher.ROLE_TAG: "training", **_source_tags(beginning.source)}
     if beginning.started_from is not None:
         tags["mmrun.started_from"] = beginning.started_from
-    run = place.launched
-    if run is None:
-        run = place.store.create(
-            experiment=experiment.tracking.experiment,
-            name=experiment.tracking.run_name or experiment.training.run_name,
-            tags=tags,
-        )
-    else:
-        place.store.set_tags(run.run_id, tags)
+    store.set_tags(run.run_id, tags)
     place = replace(place, run=run, launched=None)
     record_run(place, ())
-    params = {f"cfg.{key}": value for key, value in flat(experiment).items()}
-    place.store.log_params(run.run_id, params)
+    note.unlink()
     return place
+
+
+def _refuse_own_origin(beginning: Beginning) -> None:
+    checkpoint, output_dir = beginning.checkpoint, beginning.place.output_dir
+    if checkpoint is not None and checkpoint.resolve().is_relative_to(output_dir.resolve()):
+        raise UsageError(
+            f"{checkpoint} lies in the output folder, which a new run begins with empty",
+            hint="give a new --output_dir",
+        )
+
+
+def record_parameters(place: Place) -> None:
+    """Log the configuration of the first attempt; doing it again changes nothing."""
+    params = {f"cfg.{key}": value for key, value in flat(place.experiment).items()}
+    place.store.log_params(place.run_id, params)
 
 
 def record_run(place: Place, lineage: tuple[tuple[int, int], ...]) -> None:

@@ -1,6 +1,6 @@
 """What the earlier attempts of a run left behind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,14 @@ class Past:
 
     last: AttemptRecord | None = None
     lineage: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def last_ms(self) -> int:
+        """The latest time stamp in the record of the attempts."""
+        if self.last is None:
+            return 0
+        times = [start.started_ms for start in self.last.lineage]
+        return max([*times, self.last.ended_ms or 0])
 
     @property
     def attempts(self) -> int:
@@ -51,16 +59,8 @@ def read_past(store: RunStore, run: Run, run_file: RunFile | None) -> Past:
     return Past(last=last, lineage=tuple(sorted(known.items())))
 
 
-def points_from(step: int, *, store: RunStore, run: Run, journal: Path) -> list[Point]:
-    """Return what was logged at ``step`` or later: in the store, and here but not yet sent."""
+def earlier_points(*, store: RunStore, run: Run, journal: Path) -> list[Point]:
+    """Return what was logged so far: in the store, and here but not yet sent."""
     stored = (point for key in run.metrics for point in store.history(run.run_id, key))
-    return _unique([*stored, *_journaled(journal)], step=step)
-
-
-def _journaled(journal: Path) -> Iterable[Point]:
-    return (point for points in read_journals(journal).values() for point in points)
-
-
-def _unique(points: Iterable[Point], *, step: int) -> list[Point]:
-    seen = {repr(point): point for point in points if point.step >= step}
-    return list(seen.values())
+    journaled = (point for points in read_journals(journal).values() for point in points)
+    return list({repr(point): point for point in (*stored, *journaled)}.values())

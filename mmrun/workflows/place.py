@@ -99,10 +99,10 @@ def find_place(wanted: Wanted) -> Place:
         ),
         fresh=fresh,
     )
-    _refuse_plain_in_run(reference, run_id)
     if run_id is None:
         store.ping()  # before anything is made for a run that could not be recorded
     run = store.read(run_id) if run_id is not None else None
+    _refuse_plain_in_run(reference, run)
     experiment = wanted.experiment or _stored(store, run, run_file, wanted.overrides)
     output_dir = _folder(wanted.output_dir, experiment) or _no_folder()
     if run is None and reference is not None and reference.path is None:
@@ -183,13 +183,14 @@ def _run_of(reference: Reference | None) -> str | None:
     return manifests.read(reference.path).run_id
 
 
-def _refuse_plain_in_run(reference: Reference | None, run_id: str | None) -> None:
-    if reference is None or reference.path is None or run_id is None:
+def _refuse_plain_in_run(reference: Reference | None, run: Run | None) -> None:
+    if reference is None or reference.path is None or run is None:
         return
-    if _run_of(reference) is None:
+    began_there = run.tags.get("mmrun.started_from") == str(reference.path.resolve())
+    if _run_of(reference) is None and not began_there:
         found_at(reference.path)  # what is no checkpoint at all is refused as that
         raise UsageError(
-            f"{reference.path} belongs to no run, and the output folder to run {run_id}",
+            f"{reference.path} belongs to no run, and the output folder to run {run.run_id}",
             hint="give a new --output_dir: a checkpoint of another program starts a new run",
         )
 

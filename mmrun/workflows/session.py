@@ -5,7 +5,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -25,8 +26,8 @@ from mmrun.tracking.store import Point, RunStatus
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.attempt import Attempt, Saver, read_pending, save_record, summary
 from mmrun.workflows.beginning import LENGTHS, Beginning
-from mmrun.workflows.new_run import record_run, upload_provenance
-from mmrun.workflows.past import points_from
+from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
+from mmrun.workflows.past import earlier_points
 from mmrun.workflows.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ class Session:
 
 def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) -> str:
     """Train to the end, from the checkpoint or from step 0, and return what is to be said."""
-    session = _prepare(beginning, recipe, wish=wish, lease=lease)
-    total = session.trainer.total_steps(beginning.checkpoint)
-    if _was_done(session, total):
-        return _finish_quietly(session, total)
+    with _said_if_refused(beginning):
+        session = _prepare(beginning, recipe, wish=wish, lease=lease)
+        total = session.trainer.total_steps(beginning.checkpoint)
+        if _was_done(session, total):
+            return _finish_quietly(session, total)
+    session.trainer.stay_stopped = _stays_stopped(session)
     wish.training = True
     try:
         _open(session, actors=recipe.actors)
@@ -76,10 +79,22 @@ def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) 
         raise
 
 
+@contextmanager
+def _said_if_refused(beginning: Beginning) -> Iterator[None]:
+    """Leave no run that seems to be under way when its first attempt was never opened."""
+    try:
+        yield
+    except BaseException:
+        if not beginning.past.attempts:
+            beginning.place.store.set_status(beginning.place.run_id, "FAILED")
+        raise
+
+
 def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lease) -> Session:
     place = beginning.place
     earlier = _earlier_points(beginning)
-    clock = Clock(after_ms=max((point.timestamp_ms for point in earlier), default=0))
+    last_ms = max((point.timestamp_ms for point in earlier), default=0)
+    clock = Clock(after_ms=max(last_ms, beginning.past.last_ms))
     record = _record(beginning, started_ms=clock.now_ms())
     journal = Journal(place.output_dir / "journal", attempt=record.attempt)
     sender = Sender(place.store, place.run_id, journal)
@@ -92,9 +107,9 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         clock=clock,
     )
     local = LocalCheckpoints(place.output_dir / "train")
-    publisher = _publisher(beginning, record, local=local, attempt=attempt)
+    publisher = _publisher(beginning, _steps(record), local=local, attempt=attempt)
     description = _description(beginning, record, recipe.selection)
-    saver = Saver(local, publisher, description=description, attempt=attempt)
+    saver = Saver(local, publisher, description=description, attempt=attempt, check=lease.check)
     log = _watched(attempt, beginning, sender=sender, wish=wish, lease=lease)
     return Session(
         beginning=beginning,
@@ -111,12 +126,9 @@ def _earlier_points(beginning: Beginning) -> list[Point]:
     place = beginning.place
     if place.run is None or not beginning.past.attempts:
         return []
-    return points_from(
-        beginning.step,
-        store=place.store,
-        run=place.run,
-        journal=place.output_dir / "journal",
-    )
+    journal = place.output_dir / "journal"
+    carried = read_pending(beginning.checkpoint) if beginning.checkpoint is not None else []
+    return [*earlier_points(store=place.store, run=place.run, journal=journal), *carried]
 
 
 def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
@@ -145,7 +157,11 @@ def _steps(record: AttemptRecord) -> tuple[tuple[int, int], ...]:
 
 
 def _publisher(
-    beginning: Beginning, record: AttemptRecord, *, local: LocalCheckpoints, attempt: Attempt
+    beginning: Beginning,
+    lineage: tuple[tuple[int, int], ...],
+    *,
+    local: LocalCheckpoints,
+    attempt: Attempt,
 ) -> Publisher:
     place = beginning.place
     tracking, training = place.experiment.tracking, place.experiment.training
@@ -158,7 +174,7 @@ def _publisher(
         retention=Retention(
             local=training.save_total_limit, last=tracking.keep_last, best=tracking.keep_best
         ),
-        lineage=_steps(record),
+        lineage=lineage,
         resumed_from=beginning.found.manifest if beginning.found is not None else None,
         on_stored=attempt.note_checkpoints,
     )
@@ -207,8 +223,12 @@ def _was_done(session: Session, total: int) -> bool:
     last = beginning.past.last
     if last is None or last.ended != FINISHED:
         return False
-    early = session.trainer.stopped_early_before and not beginning.changed
-    return beginning.step >= total or early
+    return beginning.step >= total or _stays_stopped(session)
+
+
+def _stays_stopped(session: Session) -> bool:
+    """Tell whether early stopping ended the training and nothing was changed since."""
+    return session.trainer.stopped_early_before and not session.beginning.changed
 
 
 def _finish_quietly(session: Session, total: int) -> str:
@@ -220,12 +240,28 @@ def _finish_quietly(session: Session, total: int) -> str:
             f"{', '.join(unused)}",
             hint=f"raise --max_steps above {total}, or start a new run in another folder",
         )
+    # No attempt was opened, so none supersedes anything.
+    local = LocalCheckpoints(beginning.place.output_dir / "train")
+    publisher = _publisher(beginning, beginning.past.lineage, local=local, attempt=session.attempt)
     with session.sender:
-        session.publisher.recover()
+        publisher.recover()
         session.sender.flush(FLUSH_S)
-        unsent = session.publisher.drain(FLUSH_S)
+        unsent = publisher.drain(FLUSH_S)
+    _mend_status(beginning)
     text = f"run {beginning.place.run_id} is already done at step {beginning.step}"
     return f"{text}; still unsent: {', '.join(unsent)}" if unsent else text
+
+
+def _mend_status(beginning: Beginning) -> None:
+    """Say that the run is finished, where the process that finished it died before it could."""
+    run, last = beginning.place.run, beginning.past.last
+    if run is None or last is None:
+        return
+    if run.tags.get("mmrun.status") != FINISHED:
+        tags = {"mmrun.status": FINISHED, **summary(last, FINISHED)}
+        beginning.place.store.set_tags(run.run_id, tags)
+    if run.status != "FINISHED":
+        beginning.place.store.set_status(run.run_id, "FINISHED")
 
 
 def _open(session: Session, *, actors: Path) -> None:
@@ -233,6 +269,8 @@ def _open(session: Session, *, actors: Path) -> None:
     _close_killed(beginning)
     session.attempt.open()
     record_run(beginning.place, _steps(record))
+    if beginning.past.last is None:
+        record_parameters(beginning.place)
     session.publisher.recover()
     if beginning.checkpoint is not None and (carried := read_pending(beginning.checkpoint)):
         session.attempt.take_over(carried)
@@ -263,10 +301,12 @@ def _say_where(beginning: Beginning, *, attempt: int) -> None:
 
 
 def _end(session: Session) -> str:
-    reason, step = session.wish.reason, session.trainer.step
+    reason = session.wish.reason if session.trainer.stopped_on_wish else None
+    step = session.trainer.step
     unsent = session.publisher.drain(FLUSH_S if reason is None else session.grace_s)
     if unsent:
         logger.warning("not sent yet, kept in the spool: %s", ", ".join(unsent))
+    session.lease.check()
     if reason is not None:
         _stopped(session, reason, step)
     session.attempt.close(FINISHED, status="FINISHED", flush_s=FLUSH_S)
@@ -274,7 +314,7 @@ def _end(session: Session) -> str:
 
 
 def _stopped(session: Session, reason: str, step: int) -> NoReturn:
-    again = "the same command goes on from there"
+    again = _again(session.beginning)
     if reason == SERVER_LOST:
         raise TrackingError(
             "the tracking server did not answer for longer than tracking.server_loss_s; "
@@ -287,6 +327,16 @@ def _stopped(session: Session, reason: str, step: int) -> NoReturn:
         hint=again,
         by_keyboard=session.wish.by_keyboard,
     )
+
+
+def _again(beginning: Beginning) -> str:
+    """Return how to go on; the same words would not always do it."""
+    place = beginning.place
+    if place.reference is not None:
+        return "the same command without --resume_from_checkpoint goes on from there"
+    if place.fresh or place.experiment.training.overwrite_output_dir:
+        return "the same command with --overwrite_output_dir false goes on from there"
+    return "the same command goes on from there"
 
 
 def _fail(session: Session, error: BaseException) -> None:

@@ -5,8 +5,6 @@ import os
 from mmrun.config.schema import Experiment
 from mmrun.provenance.data import data_version
 from mmrun.tracking import launcher
-from mmrun.workflows.new_run import upload_actors
-from mmrun.workflows.place import open_store
 from mmrun.workflows.setup import Actors
 
 
@@ -14,6 +12,9 @@ def record_setup(experiment: Experiment, actors: Actors) -> None:
     """Store the actors' settings and the data version, where a launcher made a run for it."""
     if launcher.VARIABLE not in os.environ:
         return
+    from mmrun.workflows.new_run import upload_actors  # MLflow, which setup alone does not need
+    from mmrun.workflows.place import open_store
+
     store = open_store(experiment, None)
     run = launcher.environment_run(store, os.environ)
     if run is None or launcher.is_own(run):

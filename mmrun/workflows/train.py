@@ -11,6 +11,7 @@ from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.beginning import begin
 from mmrun.workflows.new_run import start_run
+from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, find_place
 from mmrun.workflows.plan import plan_of
 from mmrun.workflows.recipe import prepare_recipe
@@ -60,6 +61,10 @@ def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitSta
     lease = None
     if place.run is not None:
         lease = held.enter_context(Lease(place.store, place.run_id, steal=request.steal))
+        # Whoever held it until now may have logged since the run was read.
+        place = replace(place, run=place.store.read(place.run_id))
+        if place.fresh:
+            _make_room(place, request)
     beginning = begin(place, accept_data_change=request.accept_data_change, only_look=False)
     recipe = prepare_recipe(beginning, setup_path=request.setup_path)
     if lease is None:
@@ -67,6 +72,12 @@ def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitSta
         lease = held.enter_context(Lease(place.store, beginning.place.run_id))
     _settle_launcher(place)
     return work(beginning, recipe=recipe, wish=wish, lease=lease)
+
+
+def _make_room(place: Place, request: TrainRequest) -> None:
+    """Remove what another run left in the folder, once it is sure that this one can go on."""
+    begin(place, accept_data_change=request.accept_data_change, only_look=True)
+    clear(place.output_dir)
 
 
 def _settle_launcher(place: Place) -> None:

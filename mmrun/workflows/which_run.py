@@ -29,12 +29,7 @@ def which_run(claims: Claims, *, fresh: bool) -> str | None:
         UsageError: if two claims disagree, or a new run and an old checkpoint are both asked for.
     """
     if fresh:
-        if claims.reference is not None and claims.reference == claims.folder:
-            raise UsageError(
-                "--overwrite_output_dir true removes the checkpoints that "
-                "--resume_from_checkpoint points at",
-                hint="leave one of the two out, or give another --output_dir",
-            )
+        _refuse_overwriting(claims)
         claims = Claims(reference=claims.reference, environment=claims.environment)
     named: Mapping[str, str] = {
         where: run
@@ -52,3 +47,15 @@ def which_run(claims: Claims, *, fresh: bool) -> str | None:
             hint="give another --output_dir for the other run, or leave one of them out",
         )
     return next(iter(named.values()), None)
+
+
+def _refuse_overwriting(claims: Claims) -> None:
+    for where, run in (
+        ("--resume_from_checkpoint points at", claims.reference),
+        ("MLFLOW_RUN_ID names", claims.environment),
+    ):
+        if run is not None and run == claims.folder:
+            raise UsageError(
+                f"--overwrite_output_dir true removes the checkpoints of the run that {where}",
+                hint="leave one of the two out, or give another --output_dir",
+            )

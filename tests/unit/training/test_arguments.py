@@ -11,6 +11,7 @@ from mmrun.errors import ConfigError
 from mmrun.training.arguments import build_arguments
 
 EVALUATION: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4}
+SCORES: dict[str, Any] = {"predict_with_generate": True, "metric_name": "chrf,ter,chrf++"}
 
 
 def arguments(
@@ -48,9 +49,35 @@ def test_only_labels_are_labels() -> None:
     [("eval_loss", False), ("loss", False), ("chrf", True), ("eval_ter", False)],
 )
 def test_the_direction_of_the_best_is_known_by_the_metric(metric: str, greater: bool) -> None:
-    built = arguments(**EVALUATION, metric_for_best_model=metric)
+    built = arguments(**EVALUATION, **SCORES, metric_for_best_model=metric)
 
     assert built.greater_is_better is greater
+
+
+def test_a_metric_is_recorded_under_a_name_that_mlflow_takes() -> None:
+    built = arguments(**EVALUATION, **SCORES, metric_for_best_model="chrf++")
+
+    assert built.metric_for_best_model == "eval_chrfpp"
+
+
+@pytest.mark.parametrize(
+    ("training", "hint"),
+    [
+        ({"metric_for_best_model": "chrf", "metric_name": "chrf"}, "predict_with_generate"),
+        ({"metric_for_best_model": "chrf"}, "add chrf to metric_name"),
+    ],
+    ids=["nothing is generated", "not among the metrics"],
+)
+def test_a_best_that_is_never_computed_is_refused(training: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ConfigError, match="never computed") as caught:
+        arguments(**EVALUATION, **training)
+
+    assert hint in caught.value.hint
+
+
+def test_an_unknown_metric_is_refused_before_training() -> None:
+    with pytest.raises(ConfigError, match="'blue' is not a metric"):
+        arguments(metric_name="blue")
 
 
 def test_with_evaluation_the_best_is_the_one_of_the_lowest_loss() -> None:
@@ -60,7 +87,7 @@ def test_with_evaluation_the_best_is_the_one_of_the_lowest_loss() -> None:
 
 
 def test_a_given_direction_counts() -> None:
-    built = arguments(**EVALUATION, metric_for_best_model="chrf", greater_is_better=False)
+    built = arguments(**EVALUATION, **SCORES, metric_for_best_model="chrf", greater_is_better=False)
 
     assert built.greater_is_better is False
 
