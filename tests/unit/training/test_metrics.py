@@ -1,7 +1,7 @@
 import pytest
 
 from mmrun.errors import ConfigError
-from mmrun.training.metrics import greater_is_better, score
+from mmrun.training.metrics import greater_is_better, key_of, score
 
 REFERENCES = ["four two seven", "one three"]
 
@@ -10,7 +10,7 @@ REFERENCES = ["four two seven", "one three"]
 def test_what_is_all_right_has_a_hundred(name: str) -> None:
     long = [f"{text} and some more words" for text in REFERENCES]
 
-    assert score([name], predictions=long, references=long) == {name: pytest.approx(100)}
+    assert score([name], predictions=long, references=long) == {key_of(name): pytest.approx(100)}
 
 
 def test_no_edits_are_no_errors() -> None:
