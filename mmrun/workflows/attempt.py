@@ -48,6 +48,8 @@ class Attempt:
         self._clock = clock
         self._logged: dict[tuple[str, int], float] = {}
         self._last_step = record.from_step
+        self.closing = False
+        """Whether ``close`` was called: how the attempt ends is decided then."""
 
     def open(self) -> None:
         """Write down that this attempt is under way."""
@@ -107,6 +109,7 @@ class Attempt:
 
     def close(self, ended: str, *, status: RunStatus, flush_s: float, error: str = "") -> bool:
         """Send what is left, then say how the attempt ended; False if something is unsent."""
+        self.closing = True
         sent = self._sender.flush(flush_s)
         self._sender.stop()
         self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())

@@ -66,9 +66,11 @@ def _refuse_own_origin(beginning: Beginning) -> None:
 
 
 def record_parameters(place: Place) -> None:
-    """Log the configuration of the first attempt; doing it again changes nothing."""
+    """Log the configuration of the first attempt, except what a dead process logged before."""
+    known = place.run.params if place.run is not None else {}
     params = {f"cfg.{key}": value for key, value in flat(place.experiment).items()}
-    place.store.log_params(place.run_id, params)
+    new = {key: value for key, value in params.items() if key not in known}
+    place.store.log_params(place.run_id, new)
 
 
 def record_run(place: Place, lineage: tuple[tuple[int, int], ...]) -> None:

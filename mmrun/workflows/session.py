@@ -72,10 +72,9 @@ def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) 
         _open(session, actors=recipe.actors)
         session.trainer.go_on(beginning.checkpoint)
         return _end(session)
-    except StopRequested:
-        raise
     except BaseException as error:
-        _fail(session, error)
+        if not session.attempt.closing:
+            _fail(session, error)
         raise
 
 
@@ -267,10 +266,10 @@ def _mend_status(beginning: Beginning) -> None:
 def _open(session: Session, *, actors: Path) -> None:
     beginning, record = session.beginning, session.attempt.record
     _close_killed(beginning)
-    session.attempt.open()
-    record_run(beginning.place, _steps(record))
     if beginning.past.last is None:
         record_parameters(beginning.place)
+    session.attempt.open()
+    record_run(beginning.place, _steps(record))
     session.publisher.recover()
     if beginning.checkpoint is not None and (carried := read_pending(beginning.checkpoint)):
         session.attempt.take_over(carried)
@@ -315,13 +314,13 @@ def _end(session: Session) -> str:
 
 def _stopped(session: Session, reason: str, step: int) -> NoReturn:
     again = _again(session.beginning)
+    _close(session, f"stopped by {reason}", status="KILLED", flush_s=session.grace_s)
     if reason == SERVER_LOST:
         raise TrackingError(
             "the tracking server did not answer for longer than tracking.server_loss_s; "
             f"stopped at step {step}, which is saved",
             hint=f"start the server; {again}",
         )
-    _close(session, f"stopped by {reason}", status="KILLED", flush_s=session.grace_s)
     raise StopRequested(
         f"stopped by {reason} at step {step}, which is saved",
         hint=again,
