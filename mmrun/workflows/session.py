@@ -83,9 +83,11 @@ def _said_if_refused(beginning: Beginning) -> Iterator[None]:
     """Leave no run that seems to be under way when its first attempt was never opened."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        stopped = isinstance(error, StopRequested | KeyboardInterrupt)
         if not beginning.past.attempts:
-            beginning.place.store.set_status(beginning.place.run_id, "FAILED")
+            status: RunStatus = "KILLED" if stopped else "FAILED"
+            beginning.place.store.set_status(beginning.place.run_id, status)
         raise
 
 
