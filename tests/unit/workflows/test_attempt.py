@@ -1,0 +1,210 @@
+"""One attempt: told what happens, to the journal and the store."""
+
+from pathlib import Path
+
+import pytest
+
+from mmrun.checkpoints.manifest import Selection
+from mmrun.checkpoints.policy import Saved
+from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
+from mmrun.tracking.journal import Clock, Journal, read_confirmed
+from mmrun.tracking.sender import Sender
+from mmrun.tracking.store import Point, RunStatus
+from mmrun.workflows.attempt import Attempt, last_record, read_pending, write_pending
+from tests.fakes import MemoryStore
+from tests.unit.tracking.points import point
+
+FLUSH_S = 30.0
+
+
+class Recorded:
+    """An attempt of a run in memory, with its journal in a folder."""
+
+    def __init__(self, folder: Path, *, number: int = 1, earlier: tuple[Point, ...] = ()) -> None:
+        self.store = MemoryStore()
+        self.run_id = self.store.create(experiment="tests", name=None, tags={}).run_id
+        self.folder = folder
+        journal = Journal(folder, attempt=number)
+        self.sender = Sender(self.store, self.run_id, journal, every_s=0.01)
+        start = Start(attempt=number, from_step=10 * (number - 1), started_ms=5000)
+        self.attempt = Attempt(
+            AttemptRecord(
+                attempt=number,
+                run_id=self.run_id,
+                from_step=start.from_step,
+                started_ms=start.started_ms,
+                config={},
+                host="here",
+                pid=1,
+                lineage=(start,),
+                overrides={} if number == 1 else {"training.seed": ("1", "2")},
+                data_version="sha256:d",
+            ),
+            store=self.store,
+            journal=journal,
+            sender=self.sender,
+            overlap=Overlap(earlier, from_step=start.from_step),
+            clock=Clock(after_ms=5000),
+        )
+        self.attempt.open()
+        self.sender.start()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return dict(self.store.read(self.run_id).tags)
+
+    def end(self, ended: str = "finished", *, error: str = "") -> None:
+        status: RunStatus = "FAILED" if error else "FINISHED"
+        assert self.attempt.close(ended, status=status, flush_s=FLUSH_S, error=error)
+
+    def values(self, key: str) -> list[tuple[int, float]]:
+        return [(point.step, point.value) for point in self.store.history(self.run_id, key)]
+
+
+def test_an_open_attempt_is_on_record_before_its_first_step(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+
+    record = last_record(recorded.store, recorded.run_id)
+
+    assert record is not None
+    assert (record.attempt, record.ended) == (1, None)
+    assert recorded.store.read(recorded.run_id).status == "RUNNING"
+    assert recorded.tags["mmrun.status"] == "running"
+    assert recorded.tags["mmrun.attempt.1"] == "from step 0, running"
+    assert recorded.tags["mmrun.data"] == "sha256:d"
+    recorded.end()
+
+
+def test_a_log_line_is_sent_with_one_time_stamp(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+
+    recorded.attempt.log({"loss": 1.5, "epoch": 0.5}, 5)
+    recorded.end()
+
+    points = recorded.store.points[recorded.run_id]
+    assert {(point.key, point.step, point.value) for point in points} == {
+        ("loss", 5, 1.5),
+        ("epoch", 5, 0.5),
+    }
+    assert len({point.timestamp_ms for point in points}) == 1
+
+
+def test_what_two_lines_of_a_step_have_in_common_is_sent_once(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+
+    recorded.attempt.log({"loss": 1.5, "epoch": 0.5}, 5)
+    recorded.attempt.log({"eval_loss": 2.5, "epoch": 0.5}, 5)
+    recorded.end()
+
+    assert recorded.values("epoch") == [(5, 0.5)]
+
+
+def test_what_was_logged_before_is_confirmed_and_not_sent_again(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2, earlier=(point(1.5, step=15), point(1.4, step=20)))
+
+    recorded.attempt.log({"loss": 1.5}, 15)
+    recorded.attempt.log({"loss": 1.4}, 20)
+    recorded.attempt.log({"loss": 1.3}, 25)
+    recorded.end()
+
+    assert recorded.values("loss") == [(25, 1.3)]
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert record.confirmed == {"loss": [[15, 20]]}
+    assert read_confirmed(tmp_path)[2] == {"loss": [[15, 15], [20, 20]]}
+
+
+def test_another_value_than_before_is_sent_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded = Recorded(tmp_path, number=2, earlier=(point(1.5, step=15), point(1.4, step=20)))
+
+    recorded.attempt.log({"loss": 9.5}, 15)
+    recorded.attempt.log({"loss": 9.4}, 20)
+    recorded.end()
+
+    assert recorded.values("loss") == [(15, 9.5), (20, 9.4)]
+    assert caplog.text.count("another value before the interruption") == 1
+    assert recorded.tags["mmrun.replay"] == "overridden@15"
+
+
+def test_a_finished_attempt_says_what_it_did(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2)
+    recorded.attempt.log({"loss": 1.0}, 15)
+
+    recorded.end()
+
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert (record.ended, record.to_step) == ("finished", 15)
+    assert recorded.store.read(recorded.run_id).status == "FINISHED"
+    assert recorded.tags["mmrun.status"] == "finished"
+    assert recorded.tags["mmrun.attempt.2"] == ("steps 10 to 15, finished; training.seed: 1 → 2")
+
+
+def test_a_failed_attempt_leaves_the_trace(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+
+    recorded.end("failed", error="Traceback: out of memory")
+
+    assert recorded.store.read(recorded.run_id).status == "FAILED"
+    trace = recorded.store.artifacts(recorded.run_id).read("error.txt")
+    assert trace == b"Traceback: out of memory"
+
+
+def test_a_dead_attempt_has_its_last_state_on_record(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    recorded.attempt.log({"loss": 1.0}, 7)
+
+    recorded.attempt.checkpoint()
+
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert (record.to_step, record.ended) == (7, None)
+    recorded.end()
+
+
+def test_a_checkpoint_is_saved_while_the_store_is_away(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    recorded.store.away = True
+
+    recorded.attempt.checkpoint()
+
+    recorded.store.away = False
+    recorded.end()
+
+
+def test_the_hints_name_the_latest_and_the_best_checkpoint(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    loss = Selection(metric="eval_loss", greater_is_better=False)
+    stored = [
+        Saved(name=f"checkpoint-{step}", step=step, attempt=1, metrics=metrics, selection=loss)
+        for step, metrics in ((5, {"eval_loss": 1.0}), (10, {"eval_loss": 2.0}), (15, {}))
+    ]
+
+    recorded.attempt.note_checkpoints(stored)
+
+    assert recorded.tags["mmrun.checkpoint.latest"] == "checkpoint-15"
+    assert recorded.tags["mmrun.checkpoint.best"] == "checkpoint-5"
+    recorded.end()
+
+
+def test_points_travel_with_a_checkpoint(tmp_path: Path) -> None:
+    carried = [point(1.0, step=5), point(float("nan"), step=10)]
+    write_pending(tmp_path, carried)
+
+    assert [repr(one) for one in read_pending(tmp_path)] == [repr(one) for one in carried]
+
+
+def test_a_checkpoint_may_carry_nothing(tmp_path: Path) -> None:
+    assert read_pending(tmp_path) == []
+
+
+def test_carried_points_are_sent_as_they_were(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2)
+    carried = point(1.0, step=5, at=1234)
+
+    recorded.attempt.take_over([carried])
+    recorded.end()
+
+    assert recorded.store.history(recorded.run_id, "loss") == [carried]
