@@ -10,6 +10,7 @@ from mmrun.config.schema import GenerationSection
 from mmrun.data.collator import IGNORED, Collator
 from mmrun.data.dataset import SampleDataset
 from mmrun.data.processor import MultimodalProcessor
+from mmrun.errors import ConfigError
 from mmrun.training.metrics import check_metrics, score
 
 Metrics = Callable[[Any], dict[str, float]]
@@ -63,6 +64,17 @@ def _prompt_lengths(prompts: Sequence[str], *, processor: MultimodalProcessor) -
         if prompt
     }
     return [known.get(prompt, 0) for prompt in prompts]
+
+
+def check_room(limit: int, *, processor: MultimodalProcessor, dataset: SampleDataset) -> None:
+    """Refuse a limit on the tokens to write that a prompt of the decoder uses up."""
+    lengths = _prompt_lengths(dataset.column("decoder_prompt"), processor=processor)
+    needed = max(lengths, default=0) + 2  # the token that every decoder starts with, and one more
+    if limit < needed:
+        raise ConfigError(
+            f"generation.max_length: {limit} tokens leave no room after the longest decoder_prompt",
+            hint=f"--max_length {needed} at least",
+        )
 
 
 def generation_arguments(section: GenerationSection) -> dict[str, Any]:

@@ -188,10 +188,6 @@ def _translate(
     own = (checkpoint / "processor_config.json").exists()
     processor = load_processor(checkpoint if own else actors.processor)
     datasets = load_dataset_actor(actors.dataset, data=experiment.data, processor=processor)
-    if split not in datasets:
-        raise ConfigError(
-            f"data.{split}_metadata_file: is not given", hint=f"name the TSV of the {split} split"
-        )
     dataset = datasets[split]
     tokens = _tokens(experiment, checkpoint, processor=processor, dataset=dataset)
     predictions = decode(tokens, processor=processor, dataset=dataset)
@@ -218,11 +214,15 @@ def _tokens(
     from torch.utils.data import DataLoader
 
     from mmrun.models.build import load_model
-    from mmrun.tasks.translation import collator, generation_arguments
+    from mmrun.tasks.translation import check_room, collator, generation_arguments
 
     given = experiment.training.arguments
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     model: Any = load_model(checkpoint)
+    options = generation_arguments(experiment.generation)
+    if "max_new_tokens" not in options:
+        limit = options.get("max_length", model.generation_config.max_length)
+        check_room(limit, processor=processor, dataset=dataset)
     model.to(device).eval()
     loader = DataLoader(
         dataset,
@@ -230,7 +230,6 @@ def _tokens(
         collate_fn=collator(processor),
         num_workers=int(given.get("dataloader_num_workers", 0)),
     )
-    options = generation_arguments(experiment.generation)
     written = []
     for batch in progress(loader, total=len(loader), label="generate", unit="batches"):
         inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
