@@ -1,5 +1,6 @@
 """Attempts of one small training in this process: the real trainer, and a plain folder."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,22 +117,13 @@ class Lab:
         self._folder = folder
         self._attempts = 0
         self._actors = Actors.of(folder / "setup")
-        for split, rows in ROWS.items():
-            _write_split(folder, split, rows=rows)
+        write_experiment(folder)
         experiment = load_experiment(None, base=self._tree({}))
         steps = missing_steps(experiment, self._actors.folder)
         run_setup(experiment, folder=self._actors.folder, steps=steps)
 
     def _tree(self, training: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "data": {
-                "dataset_type": "features2text",
-                **{f"{split}_metadata_file": str(self._folder / f"{split}.tsv") for split in ROWS},
-            },
-            "processor": {"pipeline": "features2text"},
-            "model": {"backbone_config": M2M, "feat_dim": SIZE, "max_length": 12},
-            "training": {**TRAINING, **training},
-        }
+        return {**_sections(self._folder), "training": {**TRAINING, **training}}
 
     def attempt(
         self, resume: Path | None = None, *, stop_at: int | None = None, **training: Any
@@ -181,6 +173,25 @@ def _record_samples(trainer: ResumableTrainer) -> list[int]:
 
     trainer.training_step = training_step  # type: ignore[method-assign]
     return trained
+
+
+def write_experiment(folder: Path) -> None:
+    """Write data and an experiment file that names them."""
+    for split, rows in ROWS.items():
+        _write_split(folder, split, rows=rows)
+    text = json.dumps({**_sections(folder), "training": dict(TRAINING)})
+    (folder / "experiment.yaml").write_text(text, encoding="utf-8")
+
+
+def _sections(folder: Path) -> dict[str, Any]:
+    return {
+        "data": {
+            "dataset_type": "features2text",
+            **{f"{split}_metadata_file": str(folder / f"{split}.tsv") for split in ROWS},
+        },
+        "processor": {"pipeline": "features2text"},
+        "model": {"backbone_config": M2M, "feat_dim": SIZE, "max_length": 12},
+    }
 
 
 def _write_split(folder: Path, split: str, *, rows: int) -> None:
