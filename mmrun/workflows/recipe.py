@@ -84,6 +84,8 @@ class Recipe:
     def _callbacks(self) -> list[Any]:
         from transformers import EarlyStoppingCallback
 
+        # It warns that the best model is not loaded at the end: `checkpoint-best` has it anyway.
+        logging.getLogger("transformers.trainer_callback").setLevel(logging.ERROR)
         patience = self.experiment.training.early_stopping_patience
         return [EarlyStoppingCallback(early_stopping_patience=patience)] if patience else []
 
