@@ -18,6 +18,8 @@ VARIABLE = "MLFLOW_RUN_ID"
 OWN_TAG = "mmrun.format"
 ROLE_TAG = "mmrun.role"
 ROLE = "launcher"
+_PROJECT_TAG = "mlflow.project.entryPoint"
+"""Every run that `mlflow run` makes has it."""
 _ENDED = {"FINISHED", "FAILED", "KILLED"}
 _DEFAULT_EXPERIMENT = "0"
 """Where `mlflow run` makes its run if it is told nothing else."""
@@ -37,8 +39,15 @@ def is_own(run: Run) -> bool:
     return OWN_TAG in run.tags
 
 
+def is_launched(run: Run) -> bool:
+    """Whether `mlflow run` made the run: nobody else needs it once it has ended."""
+    return _PROJECT_TAG in run.tags
+
+
 def mark(store: RunStore, launcher: Run, *, delegated_to: str) -> None:
-    """Say on the launcher's run which run went on instead."""
+    """Say on the launcher's run which run went on instead; leave other people's runs alone."""
+    if not is_launched(launcher):
+        return
     store.set_tags(
         launcher.run_id,
         {
@@ -49,13 +58,23 @@ def mark(store: RunStore, launcher: Run, *, delegated_to: str) -> None:
     )
 
 
+def close(store: RunStore, launcher: Run) -> None:
+    """End the launcher's run, which `mlflow run` would do if it still lived."""
+    if not is_launched(launcher):
+        return
+    try:
+        store.set_status(launcher.run_id, "KILLED")
+    except TrackingError as error:
+        logger.debug("the launcher's run was not ended: %s", error)
+
+
 def sweep(store: RunStore, experiment_id: str) -> None:
     """Remove launchers' runs that have ended, from this experiment and from those of launchers."""
     launched_in = os.environ.get("MLFLOW_EXPERIMENT_ID") or _DEFAULT_EXPERIMENT
     for where in sorted({experiment_id, launched_in, _DEFAULT_EXPERIMENT}):
         try:
             for run in store.find(experiment_id=where, tags={ROLE_TAG: ROLE}):
-                if run.status in _ENDED:
+                if run.status in _ENDED and is_launched(run):
                     store.delete(run.run_id)
         except TrackingError as error:
             logger.debug("launchers' runs were not removed: %s", error)

@@ -32,6 +32,11 @@ def stop_with_wrapper() -> None:
     threading.Thread(target=_watch, args=(watched,), name="mmrun-orphan", daemon=True).start()
 
 
+def has_wrapper() -> bool:
+    """Whether an `mlflow run` or `dvc repro` that started this process still lives."""
+    return _wrapper() is not None
+
+
 def _wrapper() -> psutil.Process | None:
     try:
         ancestors = psutil.Process().parents()

@@ -79,7 +79,7 @@ class GenerationRun:
 def _opened(place: Place, *, tags: Mapping[str, str], params: Mapping[str, str], name: str) -> Run:
     """Return the run of this: a launcher's own, an earlier one like it, or a new one."""
     store, parent, launched = place.store, place.run, place.launched
-    if launched is not None and launched.tags.get(launcher.ROLE_TAG) != launcher.ROLE:
+    if launched is not None and _may_use(launched):
         store.set_tags(launched.run_id, tags)
         return launched
     if parent is not None:
@@ -95,6 +95,11 @@ def _opened(place: Place, *, tags: Mapping[str, str], params: Mapping[str, str],
     )
     store.log_params(run.run_id, params)
     return run
+
+
+def _may_use(launched: Run) -> bool:
+    """Whether the run is there for this: one that a training was started with is not."""
+    return launcher.is_launched(launched) and launched.tags.get(launcher.ROLE_TAG) != launcher.ROLE
 
 
 def _params(experiment: Experiment, *, checkpoint: str, split: Split) -> dict[str, str]:

@@ -79,6 +79,13 @@ class Place:
             raise AssertionError("the run has not been started yet")
         return self.run.run_id
 
+    @property
+    def experiment_id(self) -> str:
+        """The experiment of the run; there must be one by now."""
+        if self.run is None:
+            raise AssertionError("the run has not been started yet")
+        return self.run.experiment_id
+
 
 def find_place(wanted: Wanted) -> Place:
     """Resolve folder, store and run from what was asked for; changes nothing."""

@@ -17,7 +17,7 @@ def record_setup(experiment: Experiment, actors: Actors) -> None:
 
     store = open_store(experiment, None)
     run = launcher.environment_run(store, os.environ)
-    if run is None or launcher.is_own(run):
+    if run is None or launcher.is_own(run) or not launcher.is_launched(run):
         return
     upload_actors(store, run.run_id, actors.folder)
     store.set_tags(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment
+from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.training.stopping import StopWish
@@ -70,8 +71,12 @@ def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitSta
     if lease is None:
         beginning = replace(beginning, place=start_run(beginning))
         lease = held.enter_context(Lease(place.store, beginning.place.run_id))
-    _settle_launcher(place)
-    return work(beginning, recipe=recipe, wish=wish, lease=lease)
+    _settle_launcher(place, experiment_id=beginning.place.experiment_id)
+    try:
+        return work(beginning, recipe=recipe, wish=wish, lease=lease)
+    except StopRequested:
+        _close_launcher(place)
+        raise
 
 
 def _make_room(place: Place, request: TrainRequest) -> None:
@@ -80,10 +85,14 @@ def _make_room(place: Place, request: TrainRequest) -> None:
     clear(place.output_dir)
 
 
-def _settle_launcher(place: Place) -> None:
+def _settle_launcher(place: Place, *, experiment_id: str) -> None:
     """Mark the run of `mlflow run` if another one goes on, and remove those of earlier times."""
-    if place.run is None:
-        return
-    if place.launched is not None:
+    if place.run is not None and place.launched is not None:
         launcher.mark(place.store, place.launched, delegated_to=place.run_id)
-    launcher.sweep(place.store, place.run.experiment_id)
+    launcher.sweep(place.store, experiment_id)
+
+
+def _close_launcher(place: Place) -> None:
+    """End the run of an `mlflow run` that was killed and cannot do it itself."""
+    if place.run is not None and place.launched is not None and not orphan.has_wrapper():
+        launcher.close(place.store, place.launched)

@@ -81,13 +81,14 @@ class Project:
         self.folder = folder
         self.uri = uri or f"sqlite:///{folder / 'mlflow.db'}"
 
-    def run(self, *arguments: str) -> Said:
+    def run(self, *arguments: str, **environment: str) -> Said:
         """Run a command in this process, whatever its exit code."""
         out, err = StringIO(), StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(self.folder)
             patch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
-            patch.setenv("MLFLOW_TRACKING_URI", self.uri)
+            for name, value in {"MLFLOW_TRACKING_URI": self.uri, **environment}.items():
+                patch.setenv(name, value)
             code = run(arguments)
         return Said(code=code, out=out.getvalue(), err=err.getvalue())
 
@@ -114,11 +115,20 @@ class Project:
         assert record is not None
         return record.run_id
 
+    @property
+    def store(self) -> MlflowStore:
+        """Where the project's runs are recorded."""
+        return MlflowStore(self.uri)
+
+    def foreign_run(self, tags: Mapping[str, str]) -> str:
+        """Make a run beside mmrun, as `mlflow run` or a user does."""
+        return self.store.create(experiment="Default", name=None, tags=tags).run_id
+
     def children(self) -> Sequence[Run]:
         """Return the runs below the training's run, the newest first."""
-        store = MlflowStore(self.uri)
-        experiment_id = store.read(self.run_id).experiment_id
-        return store.find(experiment_id=experiment_id, tags={"mlflow.parentRunId": self.run_id})
+        experiment_id = self.store.read(self.run_id).experiment_id
+        tags = {"mlflow.parentRunId": self.run_id}
+        return self.store.find(experiment_id=experiment_id, tags=tags)
 
 
 @pytest.fixture(scope="module")
@@ -357,7 +367,7 @@ def test_the_record_is_a_finished_child_of_the_run(
         child.experiment_id, "predictions.json", run_ids=[child.run_id]
     )
     assert table["prediction"].tolist() == [line["prediction"] for line in lines]
-    stored = {entry.path for entry in MlflowStore(project.uri).artifacts(child.run_id).list()}
+    stored = {entry.path for entry in project.store.artifacts(child.run_id).list()}
     assert {"predictions.tsv", "predictions.jsonl", "scores.json", "predictions.json"} <= stored
 
 
@@ -368,7 +378,7 @@ def test_a_repetition_uses_the_same_record(project: Project) -> None:
     project.generate("--max_length", "10")
 
     assert len(project.children()) == before
-    points = MlflowStore(project.uri).history(child.run_id, "chrf")
+    points = project.store.history(child.run_id, "chrf")
     assert [point.step for point in points] == [2]
 
 
@@ -379,6 +389,30 @@ def test_fewer_rows_are_another_record(project: Project) -> None:
     project.generate("--max_length", "9", "--max_predict_samples", "2")
 
     assert len(project.children()) == before + 1
+
+
+@pytest.mark.parametrize("command", ["generate", "setup"])
+def test_under_mlflow_run_the_launcher_s_run_is_the_record(project: Project, command: str) -> None:
+    launched = project.foreign_run({"mlflow.project.entryPoint": command})
+
+    said = project.run(command, "--config_path", "experiment.yaml", MLFLOW_RUN_ID=launched)
+
+    run = project.store.read(launched)
+    assert said.code == 0, said.err
+    assert run.tags["mmrun.role"] == {"generate": "generation", "setup": "setup"}[command]
+    stored = {entry.path for entry in project.store.artifacts(launched).list()}
+    assert {"generate": "scores.json", "setup": "setup"}[command] in stored
+
+
+@pytest.mark.parametrize("command", ["generate", "setup"])
+def test_a_run_of_somebody_else_is_left_as_it_is(project: Project, command: str) -> None:
+    theirs = project.foreign_run({"owner": "somebody"})
+
+    said = project.run(command, "--config_path", "experiment.yaml", MLFLOW_RUN_ID=theirs)
+
+    assert said.code == 0, said.err
+    assert not any(name.startswith("mmrun.role") for name in project.store.read(theirs).tags)
+    assert project.store.artifacts(theirs).list() == []
 
 
 def test_an_unknown_metric_is_refused_before_anything_is_done(project: Project) -> None:

@@ -1,0 +1,67 @@
+"""The run that `mlflow run` makes: taken out of the environment, marked, closed, removed."""
+
+import pytest
+
+from mmrun.tracking import launcher
+from mmrun.tracking.store import Run
+from tests.fakes import MemoryStore
+
+PROJECT = {"mlflow.project.entryPoint": "train"}
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def made(store: MemoryStore, tags: dict[str, str], *, experiment_id: str = "0") -> Run:
+    return store.create(experiment="", experiment_id=experiment_id, name=None, tags=tags)
+
+
+def test_the_run_of_the_environment_is_taken_out_of_it(store: MemoryStore) -> None:
+    run = made(store, PROJECT)
+    environment = {"MLFLOW_RUN_ID": run.run_id, "HOME": "/"}
+
+    assert launcher.environment_run(store, environment) == run
+    assert environment == {"HOME": "/"}
+
+
+def test_a_marked_run_is_removed_once_it_has_ended(store: MemoryStore) -> None:
+    run = made(store, PROJECT)
+    launcher.mark(store, run, delegated_to="f" * 32)
+
+    launcher.sweep(store, "7")
+    assert store.deleted == set()
+
+    store.set_status(run.run_id, "FAILED")
+    launcher.sweep(store, "7")
+    assert store.deleted == {run.run_id}
+
+
+def test_a_run_of_somebody_else_is_neither_marked_nor_removed(store: MemoryStore) -> None:
+    theirs = made(store, {launcher.ROLE_TAG: launcher.ROLE}, experiment_id="7")
+    store.set_status(theirs.run_id, "FINISHED")
+
+    launcher.mark(store, theirs, delegated_to="f" * 32)
+    launcher.close(store, theirs)
+    launcher.sweep(store, "7")
+
+    assert store.deleted == set()
+    assert store.read(theirs.run_id).status == "FINISHED"
+    assert "mmrun.delegated_to" not in store.read(theirs.run_id).tags
+
+
+def test_a_run_whose_launcher_died_is_closed(store: MemoryStore) -> None:
+    run = made(store, PROJECT)
+
+    launcher.close(store, run)
+
+    assert store.read(run.run_id).status == "KILLED"
+
+
+def test_a_store_that_is_away_stops_nobody(store: MemoryStore) -> None:
+    run = made(store, PROJECT)
+    store.away = True
+
+    launcher.close(store, run)
+    launcher.sweep(store, "0")
