@@ -1,5 +1,6 @@
 """`mlflow run`: its run is the training's, or is marked as the launcher's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -12,68 +13,91 @@ from tests.integration.project import Project
 class Station:
     """The project's runs after one `mlflow run`."""
 
-    run_id: str
-    trainings: list[Run]
+    said: str
+    training: Run
+    """The run of the output folder."""
+    others: list[Run]
     losses: list[int]
 
-    @property
-    def training(self) -> Run:
-        """Return the run of the output folder."""
-        return next(run for run in self.trainings if run.run_id == self.run_id)
 
-
-def _launch(project: Project, *options: str) -> Station:
-    project.done("mlflow", "run", ".", "--env-manager", "local", *options)
-    run_id = project.record.run_id
-    return Station(run_id=run_id, trainings=project.trainings(), losses=project.steps(run_id))
+def _station(project: Project, said: str) -> Station:
+    training = project.training
+    return Station(
+        said=said,
+        training=training,
+        others=[run for run in project.runs() if run.run_id != training.run_id],
+        losses=project.steps(training.run_id),
+    )
 
 
 @pytest.fixture(scope="module")
-def stations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Station]:
+def stations(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Station]:
     """Launch a project's entry points one after the other; the tests look at its stations."""
     project = Project(tmp_path_factory.mktemp("mlproject") / "project")
     project.done("mmrun", "demo", "data", "data")
-    seen = {"main": _launch(project, "-P", "max_steps=10", "-P", "weight_decay=0.1")}
-    arguments = ("-e", "train", "-P", "max_steps=20", "-P", "resume_from_checkpoint=latest")
-    seen["resumed"] = _launch(project, *arguments)
-    run_id = seen["main"].run_id
-    seen["attached"] = _launch(project, "-e", "train", "--run-id", run_id, "-P", "max_steps=30")
+    launch = ("mlflow", "run", ".", "--env-manager", "local")
+
+    seen = {}
+    said = project.done(*launch, "-P", "max_steps=10", "-P", "weight_decay=0.1")
+    seen["main"] = _station(project, said)
+    arguments = ("-e", "train", "-P", "resume_from_checkpoint=latest")
+    said = project.done(*launch, *arguments, "-P", "max_steps=20")
+    seen["resumed"] = _station(project, said)
+    run_id = project.record.run_id
+    said = project.done(*launch, "-e", "train", "--run-id", run_id, "-P", "max_steps=30")
+    seen["attached"] = _station(project, said)
+    said = project.interrupt(*launch, *arguments, "-P", "max_steps=100000", at="step 40:")
+    seen["stopped"] = _station(project, said)
     return seen
 
 
-def test_a_new_training_uses_the_launcher_s_run(stations: dict[str, Station]) -> None:
+def test_a_new_training_uses_the_launcher_s_run(stations: Mapping[str, Station]) -> None:
     main = stations["main"]
 
-    assert [run.run_id for run in main.trainings] == [main.run_id]
+    assert main.others == []
     assert main.training.status == "FINISHED"
     assert main.losses == [5, 10]
 
 
+def test_the_entry_point_without_a_name_goes_on_to_the_scores(
+    stations: Mapping[str, Station],
+) -> None:
+    assert "checkpoint-10 (best): exact_match" in stations["main"].said
+
+
 def test_a_parameter_that_is_not_declared_reaches_the_training(
-    stations: dict[str, Station],
+    stations: Mapping[str, Station],
 ) -> None:
     assert stations["main"].training.params["cfg.training.weight_decay"] == "0.1"
 
 
-def test_a_resume_marks_the_launcher_s_run(stations: dict[str, Station]) -> None:
+def test_a_resume_marks_the_launcher_s_run(stations: Mapping[str, Station]) -> None:
     main, resumed = stations["main"], stations["resumed"]
-    others = [run for run in resumed.trainings if run.run_id != resumed.run_id]
 
-    assert resumed.run_id == main.run_id
+    assert resumed.training.run_id == main.training.run_id
     assert resumed.losses == [5, 10, 15, 20]
-    assert [run.tags["mmrun.delegated_to"] for run in others] == [main.run_id]
-    assert [run.tags["mmrun.role"] for run in others] == ["launcher"]
+    assert [run.tags["mmrun.delegated_to"] for run in resumed.others] == [main.training.run_id]
+    assert [run.tags["mmrun.role"] for run in resumed.others] == ["launcher"]
 
 
-def test_a_run_can_be_attached(stations: dict[str, Station]) -> None:
+def test_a_run_can_be_attached(stations: Mapping[str, Station]) -> None:
     attached = stations["attached"]
 
-    assert attached.run_id == stations["main"].run_id
+    assert attached.training.run_id == stations["main"].training.run_id
     assert attached.training.status == "FINISHED"
     assert attached.losses == [5, 10, 15, 20, 25, 30]
 
 
 def test_a_launcher_s_run_that_ended_is_removed_by_the_next_command(
-    stations: dict[str, Station],
+    stations: Mapping[str, Station],
 ) -> None:
-    assert len(stations["attached"].trainings) == 1
+    assert stations["attached"].others == []
+
+
+def test_a_training_does_not_outlive_its_launcher(stations: Mapping[str, Station]) -> None:
+    stopped = stations["stopped"]
+
+    assert "stopped: stopped by SIGTERM at step" in stopped.said
+    assert stopped.training.run_id == stations["main"].training.run_id
+    assert stopped.training.status == "KILLED"
+    assert [run.status for run in stopped.others] == ["KILLED"]
