@@ -143,4 +143,4 @@ def _outside() -> dict[str, str]:
         if not name.startswith(("MLFLOW_TRACKING", "MLFLOW_EXPERIMENT", "MLFLOW_RUN", "DVC_"))
     }
     path = os.pathsep.join([str(_SCRIPTS), kept.get("PATH", "")])
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
