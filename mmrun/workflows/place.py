@@ -98,11 +98,12 @@ def find_place(wanted: Wanted) -> Place:
     environment = launcher.environment_run(store, os.environ)
     own = environment is not None and launcher.is_own(environment)
     fresh = _fresh(wanted, folder, run_file)
+    folder_run = _run_of_folder(folder, run_file)
     run_id = which_run(
         Claims(
-            reference=_run_of(reference),
+            reference=folder_run if _is_bare(reference) else _run_of(reference),
             environment=environment.run_id if environment is not None and own else None,
-            folder=_run_of_folder(folder, run_file),
+            folder=folder_run,
         ),
         fresh=fresh,
     )
@@ -115,7 +116,7 @@ def find_place(wanted: Wanted) -> Place:
     if run is None and reference is not None and reference.path is None:
         raise CheckpointError(
             f"{reference.text} points at no checkpoint: no run belongs to {output_dir}",
-            hint="leave it out to start a run, or name one: RUN_ID@latest",
+            hint=f"name the run, too, as in RUN_ID@{reference.which or 'latest'}",
         )
     return Place(
         experiment=experiment,
@@ -180,6 +181,11 @@ def _other_under_dvc(experiment: Experiment | None, run_file: RunFile | None) ->
     if not same:
         logger.info("the configuration changed under DVC: a new run, not the one before")
     return not same
+
+
+def _is_bare(reference: Reference | None) -> bool:
+    """Whether a reference names no run: `latest` is that of the output folder's."""
+    return reference is not None and reference.which is not None and reference.run_id is None
 
 
 def _run_of(reference: Reference | None) -> str | None:

@@ -34,10 +34,11 @@ def test_without_overwriting_another_run_is_refused(here: Runs) -> None:
     assert here.run_of("out-2") == second
 
 
-def test_the_run_that_is_to_be_overwritten_cannot_be_resumed(here: Runs) -> None:
-    run_id = here.trained("out-1")
+@pytest.mark.parametrize("reference", ["{run}", "latest", "2"])
+def test_the_run_that_is_to_be_overwritten_cannot_be_resumed(here: Runs, reference: str) -> None:
+    asked = reference.format(run=here.trained("out-1"))
 
-    said = here.train("out-1", "--overwrite_output_dir", "true", "--resume_from_checkpoint", run_id)
+    said = here.train("out-1", "--overwrite_output_dir", "true", "--resume_from_checkpoint", asked)
 
     assert said.code == 2
     assert "--overwrite_output_dir true removes" in said.text
