@@ -33,6 +33,7 @@ check: $(READY)
 test: export HF_HUB_OFFLINE := 1
 test: export HF_DATASETS_OFFLINE := 1
 test: export TRANSFORMERS_OFFLINE := 1
+test: export OMP_NUM_THREADS := 1
 test: $(READY)
 	pytest $(ARGS)
 

@@ -164,12 +164,18 @@ def _environment() -> dict[str, str]:
         if not name.startswith(("MLFLOW_", "DVC_", "MMRUN_"))
     }
     scripts = str(Path(sys.executable).parent)
-    return kept | {
-        "PATH": os.pathsep.join([scripts, kept.get("PATH", "")]),
-        "DO_NOT_TRACK": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
+    # So small a model gains nothing from a second thread, and waits for it when cores are shared.
+    threads = {"OMP_NUM_THREADS": kept.get("OMP_NUM_THREADS", "1")}
+    return (
+        kept
+        | threads
+        | {
+            "PATH": os.pathsep.join([scripts, kept.get("PATH", "")]),
+            "DO_NOT_TRACK": "1",
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+    )
 
 
 def _show(lines: Iterable[str]) -> None:
