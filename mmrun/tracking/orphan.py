@@ -14,21 +14,24 @@ import time
 
 import psutil
 
+SIGNAL = signal.SIGUSR2
+"""One of its own: what stops a wrapper often stops us, too, and that must not count as twice."""
+
 _PR_SET_PDEATHSIG = 1
 _EVERY_S = 1.0
 _WRAPPERS = ("mlflow", "dvc")
 
 
 def stop_with_wrapper() -> None:
-    """Ask for SIGTERM when the `mlflow run` or `dvc repro` that started this process dies."""
+    """Ask for ``SIGNAL`` when the `mlflow run` or `dvc repro` that started this process dies."""
     watched = _wrapper()
     if watched is None:
         return  # `nohup mmrun train &` shall outlive its shell, whatever the environment says
     parent = os.getppid()
     if platform.system() == "Linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, SIGNAL)
         if os.getppid() != parent:  # it died before the request was in place
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), SIGNAL)
     threading.Thread(target=_watch, args=(watched,), name="mmrun-orphan", daemon=True).start()
 
 
@@ -56,7 +59,7 @@ def _is_wrapper(process: psutil.Process) -> bool:
 def _watch(wrapper: psutil.Process) -> None:
     while _lives(wrapper):
         time.sleep(_EVERY_S)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), SIGNAL)
 
 
 def _lives(process: psutil.Process) -> bool:

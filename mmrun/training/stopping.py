@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 from mmrun.errors import StopRequested
+from mmrun.tracking import orphan
 
 logger = logging.getLogger(__name__)
 
 _ECHO_S = 2.0
 """A wrapper passes one wish on with several signals; within this time they are one."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_WRAPPER_GONE = "the end of mlflow run or dvc"
 
 
 class StopWish:
@@ -35,16 +37,20 @@ class StopWish:
     def listening(self) -> Iterator[None]:
         """Turn the first signal into a wish; a second one interrupts at once."""
         before = {number: signal.signal(number, self._heard) for number in SIGNALS}
+        signal.signal(orphan.SIGNAL, self._heard)
         try:
             yield
         finally:
+            signal.signal(orphan.SIGNAL, signal.SIG_IGN)  # all that is left is to say how it ended
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
+        name = _WRAPPER_GONE if number == orphan.SIGNAL else signal.Signals(number).name
         now = time.monotonic()
         if self.reason is not None:
+            if name == _WRAPPER_GONE:
+                return  # it takes its time to die, and may do so while the checkpoint is written
             # Ctrl-C under `mlflow run` arrives as SIGINT and, right after it, as SIGTERM.
             if name == self.reason or now - self._heard_at > _ECHO_S:
                 raise KeyboardInterrupt

@@ -97,7 +97,7 @@ def test_a_launcher_s_run_that_ended_is_removed_by_the_next_command(
 def test_a_training_does_not_outlive_its_launcher(stations: Mapping[str, Station]) -> None:
     stopped = stations["stopped"]
 
-    assert "stopped: stopped by SIGTERM at step" in stopped.said
+    assert "stopped: stopped by the end of mlflow run or dvc at step" in stopped.said
     assert stopped.training.run_id == stations["main"].training.run_id
     assert stopped.training.status == "KILLED"
     assert [run.status for run in stopped.others] == ["KILLED"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mmrun.errors import StopRequested
+from mmrun.tracking import orphan
 from mmrun.training.stopping import SIGNALS, StopWish
 
 LONG_AGO_S = 60.0
@@ -61,6 +62,19 @@ def test_another_signal_later_ends_at_once(wish: StopWish) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, orphan.SIGNAL])
+def test_the_end_of_a_wrapper_makes_no_hurry(wish: StopWish, first: signal.Signals) -> None:
+    wish.training = True
+    signal.raise_signal(first)
+    reason = wish.reason
+    wish._heard_at -= LONG_AGO_S
+
+    signal.raise_signal(orphan.SIGNAL)
+
+    assert reason is not None
+    assert wish.reason == reason
 
 
 def test_a_wish_of_another_kind_is_not_an_echo(wish: StopWish) -> None:
