@@ -70,3 +70,13 @@ def test_make_installs_only_extras_that_exist(extra: str) -> None:
 
     assert extra in project["optional-dependencies"]
     assert extra in _text(ROOT / "Makefile")
+
+
+def test_what_trying_mmrun_leaves_is_ignored() -> None:
+    left = ["demo/x", "data/x", "outputs/x", "mlartifacts/x", "mlflow.db", ".venv/x"]
+
+    ignored = subprocess.run(
+        ["git", "check-ignore", *left], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert ignored.split() == left

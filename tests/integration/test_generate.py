@@ -333,6 +333,19 @@ def test_the_test_split_alone_is_enough(project: Project, tmp_path: Path) -> Non
     assert said.startswith("checkpoint-2 (")
 
 
+def test_a_checkpoint_of_another_program_is_enough(project: Project) -> None:
+    plain = project.folder / "plain"
+    shutil.copytree(project.folder / "out/train/checkpoint-4", plain)
+    for name in ("manifest.json", "mmrun_state.json", "processor_config.json"):
+        (plain / name).unlink()
+
+    said = project.generate("--model_name_or_path", "plain", "--output_dir", "of-plain")
+
+    project.generate("--model_name_or_path", "4")
+    assert said.startswith("plain: ")
+    assert project.lines("of-plain/generate/plain") == project.lines("out/generate/checkpoint-4")
+
+
 def test_actors_that_are_gone_are_made_again(project: Project) -> None:
     shutil.rmtree(project.folder / "out/setup")
 
