@@ -36,7 +36,7 @@ _SHAPED = (
     "adapter_ksize",
     "adapter_stride",
 )
-"""Keys that decide which weights there are; they cannot change in a model that exists."""
+"""Keys that decide which weights there are."""
 
 _FREE = (
     "multimodal_mapper_dropout",
@@ -47,7 +47,7 @@ _FREE = (
     "freeze_decoder_embed_tokens",
     "freeze_lm_head",
 )
-"""Keys that may change in a model that exists."""
+"""Keys that leave the weights' shapes as they are."""
 
 _REFUSED = (OSError, ValueError, TypeError, KeyError, ImportError, StrictDataclassError)
 
@@ -98,23 +98,6 @@ def load_model(folder: Path) -> MultimodalEmbedderModel:
     register_models()
     model: MultimodalEmbedderModel = MultimodalEmbedderModel.from_pretrained(str(folder))
     return model
-
-
-def apply_section(
-    config: MultimodalEmbedderConfig, section: ModelSection
-) -> MultimodalEmbedderConfig:
-    """Return ``config`` with what may change in a model that exists taken from ``section``."""
-    changed: MultimodalEmbedderConfig = MultimodalEmbedderConfig.from_dict(config.to_dict())
-    for key in _SHAPED:
-        old, new = getattr(config, key), getattr(section, key)
-        if (tuple(old) if isinstance(old, list) else old) != new:
-            raise ConfigError(
-                f"model.{key}: is {new!r}, the model has {old!r}",
-                hint=f"set it back to {old!r}, or start a new run in another folder",
-            )
-    for key in _FREE:
-        setattr(changed, key, getattr(section, key))
-    return changed
 
 
 @contextmanager

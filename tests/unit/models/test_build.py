@@ -8,7 +8,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from mmrun.data.tokenizer import extend_tokenizer
 from mmrun.errors import ConfigError
-from mmrun.models.build import apply_section, build_model
+from mmrun.models.build import build_model
 from tests.unit.models.tiny import CLIP, M2M, model, section, tokenizer
 
 
@@ -194,17 +194,3 @@ def test_settings_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> N
         model(multimodal_mapper_factor=2)
 
     assert "model.multimodal_mapper_factor: without effect" in caplog.text
-
-
-def test_dropout_and_freezing_can_change_in_a_model_that_exists() -> None:
-    config = model().config
-
-    changed = apply_section(config, section(multimodal_mapper_dropout=0.2, freeze_backbone=True))
-
-    assert (changed.multimodal_mapper_dropout, changed.freeze_backbone) == (0.2, True)
-    assert not config.freeze_backbone
-
-
-def test_another_shape_is_refused_in_a_model_that_exists() -> None:
-    with pytest.raises(ConfigError, match=r"model\.feat_dim: is 5, the model has 3"):
-        apply_section(model().config, section(feat_dim=5))
