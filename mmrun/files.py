@@ -76,3 +76,12 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files below ``folder`` that are there at this moment."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # files come and go while others are looked at
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -54,6 +54,10 @@ class MemoryArtifacts:
         self._store.answer()
         return self.files.get(checked(path))
 
+    def write(self, path: str, content: bytes) -> None:
+        self._store.answer()
+        self.files[checked(path)] = content
+
     def delete(self, path: str) -> None:
         self._store.answer()
         checked(path)

@@ -2,15 +2,17 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mmrun import files
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import Entry, folder_name
 from mmrun.checkpoints.local import SUPERSEDED, LocalCheckpoints
-from mmrun.checkpoints.manifest import MANIFEST, Manifest
+from mmrun.checkpoints.manifest import MANIFEST, ForeignFormat, Manifest
 from mmrun.checkpoints.plain import plain_step
 from mmrun.checkpoints.policy import Lineage, Saved, best_first, live, newest_first
 from mmrun.checkpoints.policy import superseded as is_superseded
@@ -39,6 +41,8 @@ class Rejected:
     step: int
     where: Where
     reason: str
+    foreign: bool = False
+    """Whether it is not broken, but of a version of mmrun that this one cannot read."""
 
     def __str__(self) -> str:
         place = "in the store" if self.where == "remote" else "here"
@@ -67,7 +71,23 @@ class Candidate:
 
     saved: Saved
     local: Entry | None
-    remote: Entry | None
+    remote: Saved | None
+    """Its ``name`` is the one in the store."""
+
+
+def copy_whole(source: Path, manifest: Manifest, *, to: Path) -> None:
+    """Make ``to`` a copy of a whole checkpoint that shares no file with it."""
+    scratch = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name in [entry.path for entry in manifest.files] + [MANIFEST]:
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, scratch / name)
+    if (problem := manifests.problem_with(scratch, manifest)) is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise CheckpointError(f"the copy of {source} is not whole: {problem}")
+    files.flush_tree(scratch)
+    scratch.rename(to)
+    files.flush_folder(to.parent)
 
 
 def found_at(path: Path) -> Found:
@@ -163,11 +183,28 @@ class Archive:
 
     def obtain(self, reference: Reference, *, lineage: Lineage = ()) -> tuple[Found, Path]:
         """Resolve and bring; a download that turns out broken is passed over like the others."""
+        return self._first_whole(reference, self.bring, lineage=lineage)
+
+    def copy(self, reference: Reference, *, to: Path, lineage: Lineage = ()) -> Found:
+        """Make ``to`` a verified copy of what ``reference`` means, from here or from the store."""
+
+        def deliver(found: Found) -> Path:
+            if found.path is not None and found.manifest is not None:
+                copy_whole(found.path, found.manifest, to=to)
+            elif self._remote is not None:
+                self._remote.restore(found.name, to=to)
+            return to
+
+        return self._first_whole(reference, deliver, lineage=lineage)[0]
+
+    def _first_whole(
+        self, reference: Reference, deliver: Callable[[Found], Path], *, lineage: Lineage
+    ) -> tuple[Found, Path]:
         found = self.resolve(reference, lineage=lineage)
         but: tuple[Rejected, ...] = ()
         while True:
             try:
-                return found, self.bring(found)
+                return found, deliver(found)
             except CheckpointError as error:
                 if reference.named or found.where != "remote":
                     raise
@@ -178,18 +215,24 @@ class Archive:
 
     def survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
         """Return the run's checkpoints, newest first, and the folders that have no manifest."""
-        here = [*self._waiting(), *self._local.set_aside(), *self._local.entries()]
-        there = [] if self._remote is None else self._remote.entries()
-        local = {saved.key: entry for entry in here if self._ours(entry) and (saved := entry.saved)}
-        remote = {saved.key: entry for entry in there if (saved := entry.saved)}
+        at_hand = list(self._local.entries())
+        here = [*self._waiting(), *self._local.set_aside(), *at_hand]
+        local = {
+            saved.key: (entry, saved)
+            for entry in here
+            if self._ours(entry) and (saved := entry.saved)
+        }
+        stored, unusable = ([], []) if self._remote is None else self._remote.look()
+        remote = {saved.key: saved for saved in stored}
         candidates = [
-            Candidate(saved=saved, local=local.get(saved.key), remote=remote.get(saved.key))
-            for key in local.keys() | remote.keys()
-            if (saved := (local.get(key) or remote[key]).saved)
+            Candidate(
+                saved=local[key][1] if key in local else remote[key],
+                local=local[key][0] if key in local else None,
+                remote=remote.get(key),
+            )
+            for key in sorted(local.keys() | remote.keys(), reverse=True)
         ]
-        candidates.sort(key=lambda one: one.saved.key, reverse=True)
-        at_hand = self._local.entries()
-        return candidates, [*_broken(at_hand, "local"), *_broken(there, "remote")]
+        return candidates, [*_broken(at_hand, "local"), *_broken(unusable, "remote")]
 
     def _waiting(self) -> Iterator[Entry]:
         for path, manifest in self._spool.entries() if self._spool else ():
@@ -212,12 +255,15 @@ class Archive:
     ) -> Found:
         wanted = _in_order(reference, every, lineage)
         rejected = [*but]
+        foreign = [one for one in broken if one.foreign]
         for candidate in wanted:
             for found in self._copies(candidate, rejected):
                 if not any((found.name, found.where) == (one.name, one.where) for one in but):
+                    _refuse_passing(foreign, found, reference)
                     passed = [*rejected, *_in_the_way(found, broken, reference)]
                     return replace(found, rejected=tuple(passed))
         names = _names(every, lineage)
+        _refuse_passing(foreign, None, reference)
         if reference.named:
             raise self._not_there(reference, [*rejected, *broken], names=names)
         if reference.which == "best" and every and not wanted:
@@ -241,16 +287,35 @@ class Archive:
         One on disk is verified with its content, one in the store by names and sizes.
         """
         here, there = candidate.local, candidate.remote
+        stored, problem = self._stored(there)
         if here is not None and here.manifest is not None:
             path = self._local.path(here.name)
             found = _found(here.name, here.manifest, where="local", path=path)
-            yield found, self._local_problem(here, here.manifest, there)
-        if there is not None and there.manifest is not None and self._remote is not None:
-            found = _found(there.name, there.manifest, where="remote", path=None)
-            yield found, self._remote.problem(there.name, there.manifest)
+            yield found, self._local_problem(here, here.manifest, stored)
+        if there is not None and self._remote is not None:
+            if stored is not None:
+                problem = self._remote.problem(there.name, stored)
+            yield (
+                Found(name=there.name, step=there.step, manifest=stored, where="remote"),
+                problem,
+            )
 
-    def _local_problem(self, entry: Entry, here: Manifest, there: Entry | None) -> str | None:
-        if there and there.manifest and there.manifest.to_json() != here.to_json():
+    def _stored(self, there: Saved | None) -> tuple[Manifest | None, str | None]:
+        """Return the manifest in the store, or why there is none that can be used."""
+        if there is None or self._remote is None:
+            return None, None
+        try:
+            manifest = self._remote.manifest(there.name)
+        except CheckpointError as error:
+            return None, str(error)
+        if manifest is None:
+            return None, NO_MANIFEST
+        if Saved.of(manifest, name=there.name).key != there.key:
+            return None, f"its {MANIFEST} is not the one that was stored under this name"
+        return manifest, None
+
+    def _local_problem(self, entry: Entry, here: Manifest, stored: Manifest | None) -> str | None:
+        if stored is not None and stored.to_json() != here.to_json():
             return f"its {MANIFEST} is not the one in the store"
         return self._local.problem(entry.name)
 
@@ -344,7 +409,25 @@ def _rejected(found: Found, reason: str) -> Rejected:
 def _broken(entries: Iterable[Entry], where: Where) -> Iterator[Rejected]:
     for entry in entries:
         if entry.problem is not None:
-            yield Rejected(name=entry.name, step=entry.step, where=where, reason=entry.problem)
+            yield Rejected(
+                name=entry.name,
+                step=entry.step,
+                where=where,
+                reason=entry.problem,
+                foreign=entry.foreign,
+            )
+
+
+def _refuse_passing(foreign: Sequence[Rejected], found: Found | None, reference: Reference) -> None:
+    """Refuse to pass over newer work only because a newer mmrun saved it."""
+    for one in foreign:
+        newer = not reference.named and (found is None or one.step >= found.step)
+        if newer or one.step == reference.which:
+            raise ForeignFormat(
+                f"{one}",
+                hint="use the mmrun that wrote it, or name an older checkpoint with "
+                "--resume_from_checkpoint STEP",
+            )
 
 
 def _in_the_way(

@@ -17,6 +17,8 @@ class Entry:
     step: int
     manifest: Manifest | None
     problem: str | None = None
+    foreign: bool = False
+    """Whether it may well be whole, but is of a version of mmrun that this one cannot read."""
 
     @property
     def saved(self) -> Saved | None:

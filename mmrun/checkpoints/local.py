@@ -11,7 +11,7 @@ from pathlib import Path
 from mmrun import faults, files
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import Entry, folder_name, parse_name
-from mmrun.checkpoints.manifest import Description, Manifest
+from mmrun.checkpoints.manifest import Description, ForeignFormat, Manifest
 from mmrun.checkpoints.policy import Lineage, Saved, best, live, newest, to_drop
 from mmrun.checkpoints.policy import superseded as is_superseded
 from mmrun.errors import CheckpointError
@@ -51,32 +51,42 @@ class LocalCheckpoints:
         path.mkdir(parents=True)
         return path
 
-    def finish(self, partial: Path, description: Description, *, lineage: Lineage = ()) -> Manifest:
+    def finish(
+        self,
+        partial: Path,
+        description: Description,
+        *,
+        lineage: Lineage = (),
+        constant: Collection[str] = (),
+        before: Manifest | None = None,
+    ) -> Manifest:
         """Make ``partial`` the checkpoint of its step and return its manifest.
 
         Where a checkpoint of this step stands already, it stays if it is this attempt's or still
         counts in ``lineage`` (``partial`` then goes); a superseded or broken one is moved away.
+        ``constant`` and ``before`` say which files are shared: see ``manifest.with_shared``.
         """
         if partial != self.folder / f".{folder_name(description.step)}.partial":
             raise ValueError(f"{partial} is not the partial folder of step {description.step}")
         try:
-            return self._finish(partial, description, lineage=lineage)
+            (partial / _UNWANTED).unlink(missing_ok=True)
+            files.flush_tree(partial)
+            faults.reach("checkpoint.saved", step=description.step)
+            found = manifests.describe(partial)
+            manifest = Manifest.of(
+                description,
+                created_ms=time.time_ns() // 1_000_000,
+                files=manifests.with_shared(found, constant=constant, before=before),
+            )
+            return self._name(partial, manifest, lineage=lineage)
         except OSError as error:
             raise CheckpointError(
                 f"checkpoint {description.step} could not be saved in {self.folder}: {error}",
                 hint="make room on the disk, then run the same command again to go on",
             ) from error
 
-    def _finish(self, partial: Path, description: Description, *, lineage: Lineage) -> Manifest:
-        step = description.step
-        (partial / _UNWANTED).unlink(missing_ok=True)
-        files.flush_tree(partial)
-        faults.reach("checkpoint.saved", step=step)
-        manifest = Manifest.of(
-            description,
-            created_ms=time.time_ns() // 1_000_000,
-            files=manifests.describe(partial),
-        )
+    def _name(self, partial: Path, manifest: Manifest, *, lineage: Lineage) -> Manifest:
+        step = manifest.step
         manifests.write(partial, manifest)
         faults.reach("checkpoint.manifest", step=step)
         standing = self._make_room(manifest, lineage=lineage)
@@ -217,7 +227,10 @@ class LocalCheckpoints:
             try:
                 manifest = manifests.read(path)
             except CheckpointError as error:
-                yield Entry(name=name, step=step, manifest=None, problem=str(error))
+                foreign = isinstance(error, ForeignFormat)
+                yield Entry(
+                    name=name, step=step, manifest=None, problem=str(error), foreign=foreign
+                )
                 continue
             problem = _misplaced(path, manifest)
             yield Entry(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
@@ -21,8 +21,12 @@ from pydantic import (
 from mmrun.errors import CheckpointError
 from mmrun.files import sha256, write_whole
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Format 1 had no ``shared`` files; it is still read."""
+_READ = (1, FORMAT)
 MANIFEST = "manifest.json"
+SHARED_FROM = 64 * 1024
+"""Files below this many bytes are never shared: a request costs more than sending them again."""
 
 _SEAL = "digest"
 
@@ -44,28 +48,35 @@ def _portable(path: str) -> str:
     return path
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Frozen, closed to unknown keys, and plain JSON even where a metric is not a number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-class FileEntry(_Record):
+class FileEntry(Record):
     """One file of a checkpoint; ``path`` is relative to its folder, with ``/``."""
 
     path: Annotated[str, AfterValidator(_portable)]
     size: NonNegativeInt
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    shared: bool = False
+    """Whether the store keeps it once, by its digest, for all checkpoints that have it."""
+
+    @property
+    def name(self) -> str:
+        """The last part of ``path``."""
+        return PurePosixPath(self.path).name
 
 
-class Selection(_Record):
+class Selection(Record):
     """By which metric the best checkpoint of a run is chosen."""
 
     metric: str
     greater_is_better: bool
 
 
-class Description(_Record):
+class Description(Record):
     """What the training knows of a checkpoint when it saves one."""
 
     run_id: str
@@ -79,12 +90,18 @@ class Description(_Record):
     data_version: str
     git_revision: str | None = None
     versions: Mapping[str, str] = Field(default_factory=dict)
+    average_of: tuple[str, ...] = ()
+    """The checkpoints whose mean these weights are; such a folder has no optimizer's state."""
+
+
+class ForeignFormat(CheckpointError):  # noqa: N818 (a fact about a checkpoint that may be whole)
+    """The manifest is of a version of mmrun that this one does not know."""
 
 
 class Manifest(Description):
     """A description and the files that belong to it. Its presence says that they are complete."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
     created_ms: NonNegativeInt
     files: tuple[FileEntry, ...]
 
@@ -100,7 +117,7 @@ class Manifest(Description):
 
     def to_json(self) -> str:
         """Return the text of ``manifest.json``; equal manifests have equal texts."""
-        tree = json.loads(self.model_dump_json())
+        tree = _sparse(json.loads(self.model_dump_json()))
         return json.dumps({**tree, _SEAL: seal(tree)}, indent=1) + "\n"
 
     @classmethod
@@ -108,9 +125,10 @@ class Manifest(Description):
         """Parse ``manifest.json``; what is damaged, foreign or unsafe is a ``CheckpointError``."""
         tree = _tree(text)
         sealed = tree.pop(_SEAL, None)
-        if tree.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{MANIFEST} has format {tree.get('format')!r}, this mmrun reads {FORMAT}",
+        if tree.get("format") not in _READ:
+            raise ForeignFormat(
+                f"{MANIFEST} has format {tree.get('format')!r}, this mmrun reads "
+                f"{' and '.join(map(str, _READ))}",
                 hint="use the version of mmrun that wrote the checkpoint",
             )
         if sealed != seal(tree):
@@ -128,6 +146,12 @@ def seal(tree: Mapping[str, Any]) -> str:
     """Return the digest by which a manifest shows that it is itself undamaged."""
     canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _sparse(tree: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what format 1 did not have and what is not said: its texts come out unchanged."""
+    files = [{k: v for k, v in file.items() if k != "shared" or v} for file in tree["files"]]
+    return {k: v for k, v in {**tree, "files": files}.items() if k != "average_of" or v}
 
 
 def _fields(description: Description) -> dict[str, Any]:
@@ -158,6 +182,26 @@ def describe(folder: Path) -> tuple[FileEntry, ...]:
             _entry(path, size=(folder / path).stat().st_size, digest=digest)
             for path, digest in zip(paths, digests, strict=True)
         )
+
+
+def with_shared(
+    files: tuple[FileEntry, ...], *, constant: Collection[str], before: Manifest | None
+) -> tuple[FileEntry, ...]:
+    """Mark the files that the store need not be sent with every checkpoint.
+
+    Args:
+        files: What a checkpoint consists of.
+        constant: Paths of files that training does not change.
+        before: The checkpoint before; what it has too, unchanged, is shared from now on.
+    """
+    known = {(entry.path, entry.sha256) for entry in before.files} if before is not None else set()
+    return tuple(
+        entry.model_copy(update={"shared": True})
+        if entry.size >= SHARED_FROM
+        and (entry.path in constant or (entry.path, entry.sha256) in known)
+        else entry
+        for entry in files
+    )
 
 
 def _entry(path: str, *, size: int, digest: str) -> FileEntry:
@@ -208,7 +252,7 @@ def problem_with(folder: Path, manifest: Manifest, *, digests: bool = True) -> s
         return str(error)
     except OSError as error:
         return f"it cannot be read: {error}"
-    return _shortened(problems)
+    return shortened(problems)
 
 
 def _size_problems(folder: Path, manifest: Manifest, *, present: set[str]) -> list[str]:
@@ -240,15 +284,21 @@ def size_mismatch(size: int, entry: FileEntry) -> str:
 
 def _digest_problems(folder: Path, manifest: Manifest) -> list[str]:
     with ThreadPoolExecutor(_WORKERS) as pool:
-        found = pool.map(sha256, (folder / entry.path for entry in manifest.files))
-        return [
-            f"{entry.path} is damaged: its content has another SHA-256"
-            for entry, digest in zip(manifest.files, found, strict=True)
-            if digest != entry.sha256
-        ]
+        found = pool.map(lambda entry: content_problem(folder / entry.path, entry), manifest.files)
+        return [problem for problem in found if problem]
 
 
-def _shortened(problems: list[str]) -> str | None:
+def content_problem(path: Path, entry: FileEntry) -> str:
+    """Say how the file ``path`` differs from what the manifest promises; "" if it does not."""
+    if mismatch := size_mismatch(path.stat().st_size, entry):
+        return f"{entry.path} {mismatch}"
+    if sha256(path) != entry.sha256:
+        return f"{entry.path} is damaged: its content has another SHA-256"
+    return ""
+
+
+def shortened(problems: list[str]) -> str | None:
+    """Put the first few problems into one line; None where there are none."""
     if not problems:
         return None
     left = len(problems) - _SHOWN

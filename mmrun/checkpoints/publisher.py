@@ -1,35 +1,56 @@
-"""From a written partial folder to a checkpoint on disk and in the store."""
+"""From a written partial folder to a checkpoint on disk and in the store, off the training thread.
+
+The training thread hands a folder over and goes on. One thread makes it a checkpoint (flush,
+digests, manifest, rename), links and rotates, and puts it into the spool; another one, the
+uploader's, sends it, so that a store that hangs never holds up what happens on disk.
+"""
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from tenacity import RetryError, Retrying, retry_if_result, stop_before_delay, wait_exponential
+from queue import Queue
 
 from mmrun.checkpoints.entry import folder_name
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Manifest
-from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, to_drop
+from mmrun.checkpoints.policy import Lineage, Retention
 from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.checkpoints.retention import Key
 from mmrun.checkpoints.spool import Spool
-from mmrun.errors import CheckpointError, TrackingError
+from mmrun.checkpoints.uploader import Listener, Uploader
+from mmrun.errors import TrackingError
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT_S = 10.0
+_AHEAD = 2
+"""Written folders that may wait to be finished; a disk that is slower than this slows training."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """A folder that the training thread has filled."""
+
+    partial: Path
+    description: Description
+    constant: Collection[str]
+    complete: Callable[[], object]
 
 
 class Publisher:
     """Does everything that follows once the Trainer has written its files.
 
-    ``publish`` and ``drain`` are all that the training calls, so the work may move to a thread.
-    A store that is out of reach costs no checkpoint: what could not be sent waits in the spool,
-    for the next ``publish``, for ``drain``, or for another process.
-
     Args:
+        local: the checkpoints on disk.
+        remote: those in the store; None keeps them on disk only.
+        run_id: the run they belong to.
+        spool: where they wait for the store.
+        retention: how many are kept.
+        lineage: the attempts of the run.
         resumed_from: the checkpoint this attempt started from; it is never removed.
-        pinned: names in the store that the user wants to keep.
-        on_stored: called with the checkpoints that exist in the store after each change.
+        listener: is told of uploads.
+        may_write: whether this process still holds the run.
     """
 
     def __init__(
@@ -42,20 +63,33 @@ class Publisher:
         retention: Retention,
         lineage: Lineage = (),
         resumed_from: Manifest | None = None,
-        pinned: Collection[str] = (),
-        on_stored: Callable[[Sequence[Saved]], None] | None = None,
+        listener: Listener | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._local = local
         self._remote = remote
         self._run_id = run_id
         self._spool = Spool(spool, run_id=run_id)
-        self._retention = retention
+        self._keep_local = retention.local
         self._lineage = lineage
-        self._resumed_from = resumed_from
-        self._pinned = frozenset(pinned)
-        self._on_stored = on_stored
-        self._stored: Sequence[Saved] = ()
-        self._away = False
+        self._kept: set[Key] = (
+            set() if resumed_from is None else {(resumed_from.step, resumed_from.attempt)}
+        )
+        self._uploader = Uploader(
+            remote,
+            self._spool,
+            retention=retention,
+            lineage=lineage,
+            keep=self._kept,
+            listener=listener,
+            may_write=may_write,
+        )
+        self._listener = listener
+        self._before = resumed_from
+        self._not_queued: dict[str, Manifest] = {}
+        self._written: Queue[_Written | None] = Queue(_AHEAD)
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
 
     def recover(self) -> None:
         """Remove scratch folders of a dead process and queue what it had not yet sent.
@@ -67,111 +101,135 @@ class Publisher:
         self._local.supersede(self._lineage)
         if self._remote is not None:
             self._queue_missing(self._remote)
-        self._local.link(self._lineage, elsewhere=self._stored)
+        self._link()
+        self._uploader.wake()
 
-    def publish(self, partial: Path, description: Description) -> None:
-        """Make ``partial`` a checkpoint, here and in the store."""
-        manifest = self._local.finish(partial, description, lineage=self._lineage)
-        if self._remote is not None:
-            self._queue(folder_name(manifest.step), manifest)
-        self._local.link(self._lineage, elsewhere=self._stored)
-        self._rotate()
-        self._send()
+    def publish(
+        self,
+        partial: Path,
+        description: Description,
+        *,
+        constant: Collection[str] = (),
+        complete: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Take over ``partial``, to make it a checkpoint here and in the store; returns at once.
+
+        Args:
+            partial: A folder from ``LocalCheckpoints.partial``, filled.
+            description: What the training knows of the checkpoint.
+            constant: Paths of files that training does not change.
+            complete: Adds what is not there yet; called in the background, before the digests.
+
+        Raises:
+            CheckpointError: an earlier one could not be finished, so there is no point in going on.
+        """
+        self.check()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="mmrun-finisher", daemon=True)
+            self._thread.start()
+        self._written.put(
+            _Written(partial=partial, description=description, constant=constant, complete=complete)
+        )
+
+    def check(self) -> None:
+        """Raise what went wrong in the background, once."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def settle(self) -> None:
+        """Wait until everything that was handed over is a checkpoint on disk."""
+        self._written.join()
+        self.check()
 
     def drain(self, timeout_s: float) -> Sequence[str]:
-        """Send what waits, trying again for ``timeout_s``; return what is still unsent."""
-        retrying = Retrying(
-            stop=stop_before_delay(timeout_s),
-            wait=wait_exponential(multiplier=0.5, max=_LONGEST_WAIT_S),
-            retry=retry_if_result(bool),
-        )
-        try:
-            retrying(self._send)
-        except RetryError:
-            logger.debug("gave up on the store after %.0f s", timeout_s)
+        """Finish what was handed over, send what waits for up to ``timeout_s``; return the rest."""
+        self.settle()
+        if self._remote is None:
+            return []
+        self._queue_again()
+        self._uploader.drain(timeout_s)
+        self._link()
         return [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End the threads; what is not sent stays in the spool.
+
+        ``at_once`` leaves what is being finished as it is, for the death of the process to end.
+        """
+        if self._thread is not None and not at_once:
+            self._written.put(None)
+            self._thread.join()
+            self._thread = None
+        self._uploader.stop()
 
     def _queue_missing(self, remote: RemoteCheckpoints) -> None:
         """Queue checkpoints that a killed process had renamed but not yet spooled."""
         try:
-            self._stored = [saved for saved, _ in remote.list()]
+            self._uploader.stored, _ = remote.look()
         except TrackingError as error:
-            self._say_away(error)
+            logger.warning("the store does not say which checkpoints it has: %s", error)
             return
+        stored = self._uploader.stored
         here = {saved.key: (saved, manifest) for saved, manifest in self._local.list()}
-        there = {saved.key for saved in self._stored}
+        there = {saved.key for saved in stored}
         every = [saved for saved, _ in here.values()]
-        every += [saved for saved in self._stored if saved.key not in here]
-        unwanted = {saved.key for saved in self._surplus(every)}
+        every += [saved for saved in stored if saved.key not in here]
+        unwanted = {saved.key for saved in self._uploader.surplus_of(every)}
         for key, (saved, manifest) in here.items():
             if key not in there and key not in unwanted and manifest.run_id == self._run_id:
                 self._queue(saved.name, manifest)
 
+    def _work(self) -> None:
+        while (written := self._written.get()) is not None:
+            try:
+                if self._failure is None:
+                    self._finish(written)
+            except BaseException as error:  # noqa: BLE001 (raised again on the training thread)
+                self._failure = error
+            finally:
+                self._written.task_done()
+        self._written.task_done()
+
+    def _finish(self, written: _Written) -> None:
+        written.complete()
+        manifest = self._local.finish(
+            written.partial,
+            written.description,
+            lineage=self._lineage,
+            constant=written.constant,
+            before=self._before,
+        )
+        self._before = manifest
+        if self._remote is not None:
+            self._queue_again()
+            self._queue(folder_name(manifest.step), manifest)
+            self._uploader.shorten_queue()
+            if self._listener is not None:
+                self._listener.queued(manifest.step, queue_bytes=self._spool.size())
+        self._link()
+        self._rotate()
+        self._uploader.wake()
+
     def _queue(self, name: str, manifest: Manifest) -> None:
         try:
             self._spool.add(self._local.path(name), manifest)
-        except OSError as error:  # it is safe where it lies; recover() finds it again
+        except OSError as error:  # it is safe where it lies
             logger.warning("%s is saved, but could not be queued for the store: %s", name, error)
+            self._not_queued[name] = manifest
+
+    def _queue_again(self) -> None:
+        """Queue what could not be queued before, where it still lies."""
+        waiting, self._not_queued = self._not_queued, {}
+        for name, manifest in waiting.items():
+            if self._local.path(name).exists():
+                self._queue(name, manifest)
+
+    def _link(self) -> None:
+        self._local.link(self._lineage, elsewhere=self._uploader.stored)
 
     def _rotate(self) -> None:
-        kept = {saved.key for saved in self._spool.waiting()} | self._resumed_key
+        kept = {saved.key for saved in self._spool.waiting()} | self._kept
+        kept |= {(one.step, one.attempt) for one in self._not_queued.values()}
         keep = {saved.name for saved in self._local.every() if saved.key in kept}
-        self._local.rotate(self._retention.local, keep=keep, lineage=self._lineage)
-
-    @property
-    def _resumed_key(self) -> set[tuple[int, int]]:
-        start = self._resumed_from
-        return set() if start is None else {(start.step, start.attempt)}
-
-    def _send(self) -> bool:
-        """Upload what waits, oldest first; True if something is left because of the store."""
-        if self._remote is None:
-            return False
-        try:
-            for saved in self._spool.waiting():
-                self._upload(self._remote, saved)
-            self._retain(self._remote)
-        except TrackingError as error:
-            self._say_away(error)
-            self._shorten_queue()
-            return bool(self._spool.waiting())
-        if self._away:
-            logger.info("the store takes checkpoints again, all have been sent")
-        self._away = False
-        return False
-
-    def _upload(self, remote: RemoteCheckpoints, saved: Saved) -> None:
-        try:
-            remote.upload(self._spool.folder / saved.name)
-        except CheckpointError as error:  # not the store's fault: trying again would not help
-            logger.warning("%s was not sent: %s", saved.name, error)
-        self._spool.remove(saved.name)
-
-    def _retain(self, remote: RemoteCheckpoints) -> None:
-        stored = [saved for saved, _ in remote.list()]
-        gone = set(remote.drop(saved.name for saved in self._surplus(stored)))
-        self._stored = [saved for saved in stored if saved.name not in gone]
-        if self._on_stored is not None:
-            self._on_stored(live(self._stored, self._lineage))
-
-    def _shorten_queue(self) -> None:
-        """Forget what retention would delete as soon as it were sent: the queue is bounded."""
-        for saved in self._surplus(self._spool.waiting()):
-            logger.warning("%s is not sent: newer ones wait for the store too", saved.name)
-            self._spool.remove(saved.name)
-
-    def _surplus(self, saved: Sequence[Saved]) -> Sequence[Saved]:
-        return to_drop(
-            saved,
-            keep_last=self._retention.last,
-            keep_best=self._retention.best,
-            keep={one.name for one in saved if one.key in self._resumed_key} | self._pinned,
-            lineage=self._lineage,
-        )
-
-    def _say_away(self, error: TrackingError) -> None:
-        if not self._away:
-            logger.warning(
-                "the store takes no checkpoints now, they wait in %s: %s", self._spool.folder, error
-            )
-        self._away = True
+        self._local.rotate(self._keep_local, keep=keep, lineage=self._lineage)

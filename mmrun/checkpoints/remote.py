@@ -2,37 +2,72 @@
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from mmrun import faults, files
+from mmrun.checkpoints import index as indices
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import Entry, folder_name, parse_name
-from mmrun.checkpoints.manifest import MANIFEST, Manifest
+from mmrun.checkpoints.holds import Holds
+from mmrun.checkpoints.index import Index
+from mmrun.checkpoints.manifest import MANIFEST, FileEntry, ForeignFormat, Manifest
 from mmrun.checkpoints.policy import Saved
 from mmrun.errors import CheckpointError, TrackingError
-from mmrun.progress import progress
+from mmrun.progress import follow
 from mmrun.tracking.store import ArtifactStore, UnreachableError
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 ROOT = "checkpoints"
+SHARED = f"{ROOT}/shared"
 NO_MANIFEST = "its upload never finished"
+_INDEX = f"{ROOT}/{indices.NAME}"
+_AT_ONCE = 4
+"""Requests under way; more than this only fight for the disk or the line."""
 
 
 class RemoteCheckpoints:
     """The folder ``checkpoints/`` among a run's artifacts.
 
+    Reading is for everybody; ``upload``, ``drop`` and ``collect`` are for the holder of the run.
     Every method lets the store's ``TrackingError`` pass: out of reach is never "not there".
     """
 
     def __init__(self, artifacts: ArtifactStore) -> None:
+        self.holds = Holds(artifacts)
         self._artifacts = artifacts
-        self._read: dict[str, Entry] = {}  # a manifest is never replaced, so it is read once
-        self._cannot_delete = False
+        self._manifests: dict[str, Manifest] = {}  # one is never replaced, so it is read once
+
+    # What there is
+
+    def look(self) -> tuple[Sequence[Saved], Sequence[Entry]]:
+        """Return the checkpoints, newest first, and the folders without a usable manifest.
+
+        Costs two requests, and those for manifests that the table of contents does not know.
+        """
+        names = self._names()
+        unknown = _at_once(self._entry, [name for name in names if name not in self._table])
+        for name in self._table.keys() - names.keys():
+            del self._table[name]
+        self._table.update({entry.name: saved for entry in unknown if (saved := entry.saved)})
+        newest_first = sorted(self._table.values(), key=lambda one: one.key, reverse=True)
+        return newest_first, [entry for entry in unknown if entry.manifest is None]
 
     def entries(self) -> Sequence[Entry]:
-        """Return every folder with a checkpoint's name, newest first; reads only manifests."""
+        """Return every folder with a checkpoint's name and its manifest, newest first."""
+        return _at_once(self._entry, self._names())
+
+    @cached_property
+    def _table(self) -> dict[str, Saved]:
+        return Index.from_json(self._artifacts.read(_INDEX)).saved()
+
+    def _names(self) -> Mapping[str, tuple[int, int | None]]:
         names = {
             name: parsed
             for artifact in self._artifacts.list(ROOT)
@@ -40,29 +75,90 @@ class RemoteCheckpoints:
             and (parsed := parse_name(name := artifact.path.rpartition("/")[2]))
         }
         newest_first = sorted(names, key=lambda name: (names[name][0], names[name][1] or 0))
-        return [self._entry(name) for name in reversed(newest_first)]
+        return {name: names[name] for name in reversed(newest_first)}
 
     def _entry(self, name: str) -> Entry:
-        if name in self._read:
-            return self._read[name]
         step, _ = parse_name(name) or (0, None)
         try:
-            manifest = self._manifest(name)
+            manifest = self.manifest(name)
         except CheckpointError as error:
-            return Entry(name=name, step=step, manifest=None, problem=str(error))
+            foreign = isinstance(error, ForeignFormat)
+            return Entry(name=name, step=step, manifest=None, problem=str(error), foreign=foreign)
         if manifest is None:
             return Entry(name=name, step=step, manifest=None, problem=NO_MANIFEST)
         if manifest.step != step:
             problem = f"its manifest is of step {manifest.step}"
             return Entry(name=name, step=step, manifest=None, problem=problem)
-        self._read[name] = Entry(name=name, step=step, manifest=manifest)
-        return self._read[name]
+        return Entry(name=name, step=step, manifest=manifest)
 
-    def _manifest(self, name: str) -> Manifest | None:
-        content = self._artifacts.read(f"{ROOT}/{name}/{MANIFEST}")
-        return None if content is None else Manifest.from_json(content)
+    def manifest(self, name: str) -> Manifest | None:
+        """Return the manifest of ``name``, or None where there is none."""
+        if name not in self._manifests:
+            content = self._artifacts.read(f"{ROOT}/{_checked(name)}/{MANIFEST}")
+            if content is None:
+                return None
+            self._manifests[name] = Manifest.from_json(content)
+        return self._manifests[name]
 
-    def name_for(self, manifest: Manifest) -> tuple[str, bool]:
+    def problem(self, name: str, manifest: Manifest) -> str | None:
+        """Compare names and sizes with the manifest; contents are verified on ``restore``."""
+        sizes = self._sizes(f"{ROOT}/{name}")
+        shared = [entry for entry in manifest.files if entry.shared]
+        found = _at_once(self._shared_size, shared)
+        sizes |= {entry.path: size for entry, size in zip(shared, found, strict=True)}
+        for entry in manifest.files:
+            size = sizes.get(entry.path, -1)
+            if size == -1:
+                return f"{entry.path} is missing"
+            # Some stores list an empty file without a size.
+            if size is not None and (mismatch := manifests.size_mismatch(size, entry)):
+                return f"{entry.path} {mismatch}"
+        return None
+
+    def _shared_size(self, entry: FileEntry) -> int | None:
+        """Return the size of a shared file as the store lists it, -1 where it is not there."""
+        return self._sizes(f"{SHARED}/{entry.sha256}").get(entry.name, -1)
+
+    def _sizes(self, root: str, *, below: str = "") -> dict[str, int | None]:
+        sizes: dict[str, int | None] = {}
+        for artifact in self._artifacts.list(f"{root}/{below}".rstrip("/")):
+            path = artifact.path.removeprefix(f"{root}/")
+            if artifact.is_folder:
+                sizes |= self._sizes(root, below=path)
+            else:
+                sizes[path] = artifact.size
+        return sizes
+
+    # Sending
+
+    def upload(self, folder: Path) -> str:
+        """Store a whole local checkpoint and return its name there; safe to repeat."""
+        manifest = manifests.read(folder)
+        name, stands = self._name_for(manifest)
+        if stands:
+            return name
+        problem = manifests.problem_with(folder, manifest, digests=False)
+        if problem is not None:
+            raise CheckpointError(f"{folder} cannot be sent: {problem}")
+        target = f"{ROOT}/{name}"
+        own = [entry for entry in manifest.files if not entry.shared]
+        self._clear_strays(target, wanted={entry.path for entry in own})
+        shared = [entry for entry in manifest.files if entry.shared]
+        _at_once(lambda entry: self._send_shared(folder, entry), shared)
+        faults.reach("upload.shared", step=manifest.step)
+        _at_once(lambda entry: self._send(folder, entry, target=target), own)
+        faults.reach("upload.files", step=manifest.step)
+        self._artifacts.upload(folder / MANIFEST, to=target)
+        faults.reach("upload.manifest", step=manifest.step)
+        self._manifests[name] = manifest
+        self._table[name] = Saved.of(manifest, name=name)
+        try:
+            self._write_table()
+        except TrackingError as error:  # it is a hint: who does not find the name there reads more
+            logger.debug("the table of checkpoints was not written: %s", error)
+        return name
+
+    def _name_for(self, manifest: Manifest) -> tuple[str, bool]:
         """Return the name to store ``manifest`` under, and whether it stands there already."""
         plain = folder_name(manifest.step)
         for name in (plain, f"{plain}.a{manifest.attempt}"):
@@ -75,69 +171,39 @@ class RemoteCheckpoints:
             f"the store has another checkpoint of step {manifest.step}, attempt {manifest.attempt}"
         )
 
-    def upload(self, folder: Path) -> str:
-        """Store a whole local checkpoint and return its name there; safe to repeat."""
-        manifest = manifests.read(folder)
-        name, stands = self.name_for(manifest)
-        if stands:
-            return name
-        problem = manifests.problem_with(folder, manifest, digests=False)
-        if problem is not None:
-            raise CheckpointError(f"{folder} cannot be sent: {problem}")
-        target = f"{ROOT}/{name}"
-        self._clear_strays(target, wanted={entry.path for entry in manifest.files})
-        for entry in manifest.files:
-            parent = Path(entry.path).parent.as_posix()
-            to = target if parent == "." else f"{target}/{parent}"
-            self._artifacts.upload(folder / entry.path, to=to)
-        faults.reach("upload.files", step=manifest.step)
-        self._artifacts.upload(folder / MANIFEST, to=target)
-        faults.reach("upload.manifest", step=manifest.step)
-        return name
-
     def _clear_strays(self, target: str, *, wanted: set[str]) -> None:
         """Delete what a dead upload left under ``target`` and this one will not replace."""
         for path in self._sizes(target):
             if path not in wanted:
-                self._delete(f"{target}/{path}")
+                self._artifacts.delete(f"{target}/{path}")
 
-    def _sizes(self, root: str, *, below: str = "") -> dict[str, int | None]:
-        sizes: dict[str, int | None] = {}
-        for artifact in self._artifacts.list(f"{root}/{below}".rstrip("/")):
-            path = artifact.path.removeprefix(f"{root}/")
-            if artifact.is_folder:
-                sizes |= self._sizes(root, below=path)
-            else:
-                sizes[path] = artifact.size
-        return sizes
+    def _send_shared(self, folder: Path, entry: FileEntry) -> None:
+        if self._shared_size(entry) != entry.size:
+            self._artifacts.upload(folder / entry.path, to=f"{SHARED}/{entry.sha256}")
 
-    def problem(self, name: str, manifest: Manifest) -> str | None:
-        """Compare names and sizes with the manifest; contents are verified on ``restore``."""
-        sizes = self._sizes(f"{ROOT}/{name}")
-        for entry in manifest.files:
-            if entry.path not in sizes:
-                return f"{entry.path} is missing"
-            size = sizes[entry.path]
-            # Some stores list an empty file without a size.
-            if size is not None and (mismatch := manifests.size_mismatch(size, entry)):
-                return f"{entry.path} {mismatch}"
-        return None
+    def _send(self, folder: Path, entry: FileEntry, *, target: str) -> None:
+        parent = Path(entry.path).parent.as_posix()
+        to = target if parent == "." else f"{target}/{parent}"
+        self._artifacts.upload(folder / entry.path, to=to)
+
+    def _write_table(self) -> None:
+        self._artifacts.write(_INDEX, Index.of(self._table).to_json().encode())
+
+    # Fetching
 
     def restore(self, name: str, *, to: Path) -> Manifest:
         """Download a checkpoint, verify it, and only then give it the name ``to``."""
-        manifest = self._manifest(_checked(name))
-        if manifest is None:
-            raise CheckpointError(f"the store has no checkpoint {name}")
-        if to.exists():
-            raise CheckpointError(f"{to} exists; a checkpoint is never written twice")
-        scratch = to.with_name(f".{to.name}.partial")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        for entry in progress(manifest.files, total=len(manifest.files), label=f"restoring {name}"):
-            target = scratch / entry.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._download(f"{ROOT}/{name}/{entry.path}", to=target)
-        problem = manifests.problem_with(scratch, manifest)
+        with self.holds.restoring(_checked(name)):
+            self._manifests.pop(name, None)  # it may have gone since it was read
+            manifest = self.manifest(name)
+            if manifest is None:
+                raise CheckpointError(f"the store has no checkpoint {name}")
+            if to.exists():
+                raise CheckpointError(f"{to} exists; a checkpoint is never written twice")
+            scratch = to.with_name(f".{to.name}.partial")
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            problem = self._fetch_all(name, manifest, into=scratch)
         if problem is not None:
             shutil.rmtree(scratch, ignore_errors=True)
             raise CheckpointError(f"{name} in the store is not whole: {problem}")
@@ -147,7 +213,49 @@ class RemoteCheckpoints:
         files.flush_folder(to.parent)
         return manifest
 
-    def _download(self, path: str, *, to: Path) -> None:
+    def content_problem(self, name: str, *, scratch: Path, known: dict[str, str]) -> str | None:
+        """Download every file of a checkpoint, one after the other, and compare its digest.
+
+        Args:
+            name: The checkpoint.
+            scratch: A folder for one file at a time.
+            known: What was found out about shared files so far, by digest; is added to.
+        """
+        manifest = self.manifest(_checked(name))
+        if manifest is None:
+            return NO_MANIFEST
+        problems = []
+        with self.holds.restoring(name):
+            for entry in manifest.files:
+                problem = known.get(entry.sha256) if entry.shared else None
+                if problem is None:
+                    problem = self._fetch(self._path(name, entry), entry, to=scratch / "file")
+                    (scratch / "file").unlink(missing_ok=True)
+                if entry.shared:
+                    known[entry.sha256] = problem
+                problems += [problem] if problem else []
+        return manifests.shortened(problems)
+
+    def _fetch_all(self, name: str, manifest: Manifest, *, into: Path) -> str | None:
+        """Download every file and compare it; return what is wrong."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            fetched = [
+                pool.submit(self._fetch, self._path(name, entry), entry, to=into / entry.path)
+                for entry in manifest.files
+            ]
+            label = f"restoring {name}"
+            follow(fetched, amount=lambda: files.size_of(into), total=manifest.size, label=label)
+            problems = [problem for one in fetched if (problem := one.result())]
+        return manifests.shortened(problems)
+
+    def _path(self, name: str, entry: FileEntry) -> str:
+        """Return where a file of a checkpoint lies in the store."""
+        if entry.shared:
+            return f"{SHARED}/{entry.sha256}/{entry.name}"
+        return f"{ROOT}/{name}/{entry.path}"
+
+    def _fetch(self, path: str, entry: FileEntry, *, to: Path) -> str:
+        to.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._artifacts.download(path, to=to)
         except UnreachableError:
@@ -157,38 +265,68 @@ class RemoteCheckpoints:
             listed = {artifact.path.rpartition("/")[2] for artifact in self._artifacts.list(parent)}
             if name in listed:
                 raise
-            to.unlink(missing_ok=True)  # the store answers and has no such file: verified below
+            return f"{entry.path} is missing"  # the store answers, and has no such file
+        return manifests.content_problem(to, entry)
+
+    # Deleting
 
     def drop(self, names: Iterable[str]) -> Sequence[str]:
-        """Delete checkpoints, each one's manifest first; return those that are gone."""
-        gone = []
-        for name in names:
-            target = f"{ROOT}/{_checked(name)}"
-            if self._delete(f"{target}/{MANIFEST}"):
-                self._read.pop(name, None)
-                self._delete(target)
-                gone.append(name)
+        """Delete checkpoints, each one's manifest first; return those that are gone.
+
+        Shared files stay until ``collect``. Who dies half-way leaves folders without a manifest.
+        """
+        doomed = [_checked(name) for name in names]
+        if not doomed:
+            return doomed
+        for name in doomed:
+            self._table.pop(name, None)
+        self._write_table()
+        for name in doomed:
+            step, _ = parse_name(name) or (None, None)
+            self._artifacts.delete(f"{ROOT}/{name}/{MANIFEST}")
+            self._manifests.pop(name, None)
+            faults.reach("prune.manifest", step=step)
+            self._artifacts.delete(f"{ROOT}/{name}")
+            faults.reach("prune.files", step=step)
+        return doomed
+
+    def collect(self) -> Sequence[str]:
+        """Delete what belongs to no checkpoint; return the artifacts that are gone.
+
+        That is what uploads left that never finished, and shared files that no manifest names.
+        Nothing may be under way: only the holder of the run can know.
+        """
+        entries = self.entries()
+        gone = [f"{ROOT}/{entry.name}" for entry in entries if entry.problem == NO_MANIFEST]
+        unread = [entry for entry in entries if entry.problem not in (None, NO_MANIFEST)]
+        if unread:  # what it refers to is not known, so every shared file may be needed
+            logger.warning("%s: %s; shared files stay", unread[0].name, unread[0].problem)
+        else:
+            gone += self._unshared(entries)
+        for path in gone:
+            self._artifacts.delete(path)
+            faults.reach("prune.collect")
         return gone
 
-    def _delete(self, path: str) -> bool:
-        try:
-            self._artifacts.delete(path)
-        except UnreachableError:
-            raise
-        except TrackingError as error:
-            if not self._cannot_delete:
-                logger.warning("the store did not delete %s, old checkpoints stay: %s", path, error)
-            self._cannot_delete = True
-            return False
-        return True
+    def _unshared(self, entries: Iterable[Entry]) -> Sequence[str]:
+        needed = {
+            file.sha256
+            for entry in entries
+            if entry.manifest
+            for file in entry.manifest.files
+            if file.shared
+        }
+        stored = [artifact.path for artifact in self._artifacts.list(SHARED)]
+        return [path for path in stored if path.rpartition("/")[2] not in needed]
 
-    def list(self) -> list[tuple[Saved, Manifest]]:
-        """Return the checkpoints that exist in the store, newest first."""
-        return [
-            (saved, entry.manifest)
-            for entry in self.entries()
-            if entry.manifest and (saved := entry.saved)
-        ]
+
+def _at_once(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return the results of ``task``, several of them under way at a time."""
+    every = list(items)
+    if len(every) < 2:  # noqa: PLR2004 (nothing to do at the same time)
+        return [task(item) for item in every]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(task, every))
 
 
 def _checked(name: str) -> str:

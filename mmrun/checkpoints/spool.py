@@ -1,15 +1,37 @@
 """Uploads not yet done: hard links that survive rotation, this process, and a reboot."""
 
+import json
+import logging
 import shutil
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmrun import files
+from mmrun import faults, files
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import folder_name, parse_name
 from mmrun.checkpoints.manifest import Manifest
 from mmrun.checkpoints.policy import Saved
 from mmrun.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadState:
+    """How often an upload was tried, and what the last try said."""
+
+    tries: int = 0
+    error: str = ""
+    at: str = ""
+    """When that was, for people."""
+
+    def __str__(self) -> str:
+        if not self.tries:
+            return "not tried yet"
+        times = "once" if self.tries == 1 else f"{self.tries} times"
+        return f"tried {times}, last at {self.at}: {self.error}"
 
 
 class Spool:
@@ -28,6 +50,7 @@ class Spool:
         for path in self._children():
             if path.name.startswith(".checkpoint-") or not _usable(path):
                 shutil.rmtree(path, ignore_errors=True)
+                self._state_file(path).unlink(missing_ok=True)
 
     def add(self, checkpoint: Path, manifest: Manifest) -> None:
         """Link the files of a whole checkpoint; one that is there already is left alone."""
@@ -37,25 +60,36 @@ class Spool:
             return
         scratch = final.with_name(f".{name}.partial")
         shutil.rmtree(scratch, ignore_errors=True)
-        for file in [entry.path for entry in manifest.files] + [manifests.MANIFEST]:
-            files.link_or_copy(checkpoint / file, scratch / file)
-        files.flush_tree(scratch)
-        scratch.rename(final)
+        try:
+            for file in [entry.path for entry in manifest.files] + [manifests.MANIFEST]:
+                files.link_or_copy(checkpoint / file, scratch / file)
+            files.flush_tree(scratch)
+            faults.reach("spool.linked", step=manifest.step)
+            scratch.rename(final)
+        except OSError:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
         files.flush_folder(final.parent)
 
     def remove(self, name: str) -> None:
-        """Forget an upload that is done, or that is no longer wanted."""
+        """Forget an upload that is done, or that is no longer wanted; it may have gone already."""
         path = self.folder / name
         doomed = path.with_name(f".{path.name}.removed")
         shutil.rmtree(doomed, ignore_errors=True)
-        path.rename(doomed)
+        if path.exists():
+            path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+        self._state_file(path).unlink(missing_ok=True)
 
     def entries(self) -> Iterator[tuple[Path, Manifest]]:
         """Yield the folders that wait and their manifests: whole copies of checkpoints."""
         for path in self._children():
-            if parse_name(path.name) and _usable(path):
+            if not parse_name(path.name):
+                continue
+            try:
                 yield path, manifests.read(path)
+            except CheckpointError:  # sent, or removed, since the folder was listed
+                continue
 
     def waiting(self) -> Sequence[Saved]:
         """Return what is to be sent, oldest first."""
@@ -65,12 +99,36 @@ class Spool:
         ]
         return sorted(found, key=lambda one: one.key)
 
+    def size(self) -> int:
+        """Return the bytes that wait."""
+        return sum(manifest.size for _, manifest in self.entries())
+
+    def state(self, name: str) -> UploadState:
+        """Return how the upload ``name`` went so far."""
+        try:
+            text = self._state_file(self.folder / name).read_text(encoding="utf-8")
+            return UploadState(**json.loads(text))
+        except (OSError, ValueError, TypeError):
+            return UploadState()
+
+    def note(self, name: str, *, error: str) -> None:
+        """Write down that the upload ``name`` was tried and failed."""
+        tries = self.state(name).tries + 1
+        state = UploadState(tries=tries, error=error, at=time.strftime("%Y-%m-%d %H:%M:%S"))
+        try:
+            files.write_whole(self._state_file(self.folder / name), json.dumps(asdict(state)))
+        except OSError as full:  # it is for people only
+            logger.debug("the state of %s was not written: %s", name, full)
+
+    def _state_file(self, path: Path) -> Path:
+        return path.with_name(f"{path.name}.state.json")
+
     def _children(self) -> Iterator[Path]:
         if not self.folder.is_dir():
             return
         for run in sorted(self.folder.iterdir()):
             if run.is_dir() and self._run_id in (None, run.name):
-                yield from sorted(run.iterdir())
+                yield from (path for path in sorted(run.iterdir()) if path.is_dir())
 
 
 def _usable(path: Path) -> bool:

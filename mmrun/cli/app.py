@@ -255,7 +255,7 @@ def list_checkpoints(
     ] = None,
 ) -> None:
     """List steps, sizes, metrics, places, and what is whole."""
-    from mmrun.workflows.checkpoints import list_checkpoints_command
+    from mmrun.workflows.checkpoints.listing import list_checkpoints_command
 
     typer.echo(list_checkpoints_command(target, format=form, tracking_uri=tracking_uri))
 

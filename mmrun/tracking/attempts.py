@@ -92,10 +92,7 @@ class AttemptRecord:
 
 def is_timing(key: str) -> bool:
     """Tell metrics that measure the machine, and so differ each time, from the others."""
-    name = key.rpartition("/")[2]
-    return name.endswith(("_runtime", "_per_second")) or (
-        key.startswith("mmrun/") and name.endswith("_s")
-    )
+    return key.startswith("mmrun/") or key.endswith(("_runtime", "_per_second"))
 
 
 def effective_history(

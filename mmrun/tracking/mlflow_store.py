@@ -206,11 +206,7 @@ class MlflowStore:
         """Store a table as MLflow's page reads it, replacing an earlier one whole."""
         rows = [[_plain(cell) for cell in row] for row in zip(*columns.values(), strict=True)]
         content = json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False)
-        folder, _, name = checked(path).rpartition("/")
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch, name)
-            file.write_text(content, encoding="utf-8")
-            self.artifacts(run_id).upload(file, to=folder)
+        self.artifacts(run_id).write(path, content.encode())
         tables = json.loads(self.read(run_id).tags.get("mlflow.loggedArtifacts", "[]"))
         entry = {"path": path, "type": "table"}
         if entry not in tables:
@@ -404,6 +400,14 @@ class MlflowArtifacts:
         with tempfile.TemporaryDirectory() as scratch:
             self.download(path, to=Path(scratch, "content"))
             return Path(scratch, "content").read_bytes()
+
+    def write(self, path: str, content: bytes) -> None:
+        """Store one small artifact, replacing an earlier one whole."""
+        folder, _, name = checked(path).rpartition("/")
+        with tempfile.TemporaryDirectory(prefix="mmrun-") as scratch:
+            file = Path(scratch, name)
+            file.write_bytes(content)
+            self.upload(file, to=folder)
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder; refuses a path that leaves the run."""

@@ -71,8 +71,15 @@ class ArtifactStore(Protocol):
         """Return the content of one small artifact, or None when it does not exist."""
         ...
 
+    def write(self, path: str, content: bytes) -> None:
+        """Store one small artifact, replacing an earlier one whole."""
+        ...
+
     def delete(self, path: str) -> None:
-        """Remove a file or a folder; refuses a path that leaves the run."""
+        """Remove a file or a folder; refuses a path that leaves the run.
+
+        A back-end that cannot delete is a ``TrackingError`` that says so.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ that was read (5.23), and `tests/architecture/test_trainer_overrides.py` fails w
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
+    PreTrainedModel,
     Seq2SeqTrainer,
     TrainerCallback,
     TrainerControl,
@@ -38,6 +39,7 @@ from mmrun.training.position import (
     write_position,
 )
 from mmrun.training.stopping import StopWish
+from mmrun.training.weights import constant_files, save_with_frozen_apart
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +55,18 @@ class CheckpointSink(Protocol):
         ...
 
     def publish(
-        self, folder: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
+        self,
+        folder: Path,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float],
+        constant: Collection[str],
     ) -> None:
-        """Make what was written to ``folder`` the checkpoint of ``step``."""
+        """Make what was written to ``folder`` the checkpoint of ``step``.
+
+        ``constant`` are the files that are the same in every checkpoint of the training.
+        """
         ...
 
 
@@ -379,9 +390,10 @@ class ResumableTrainer(Seq2SeqTrainer):
             return
         self.store_flos()
         folder = self._sink.open(step)
-        self.save_model(str(folder), _internal_call=True)
+        self._save_model_into(folder)
         # A pickle that would carry secrets such as hub_token; the attempt's record has them masked.
         (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        constant = constant_files(folder)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
@@ -389,9 +401,22 @@ class ResumableTrainer(Seq2SeqTrainer):
         self.state.save_to_json(str(folder / STATE))
         write_position(folder, self._position())
         self._sink.publish(
-            folder, step=step, epoch=float(self.state.epoch or 0), metrics=self._metrics_here()
+            folder,
+            step=step,
+            epoch=float(self.state.epoch or 0),
+            metrics=self._metrics_here(),
+            constant=constant,
         )
         self._saved_step = step
+
+    def _save_model_into(self, folder: Path) -> None:
+        gathered = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if gathered or not isinstance(self.model, PreTrainedModel) or not self.args.should_save:
+            self.save_model(str(folder), _internal_call=True)
+            return
+        save_with_frozen_apart(
+            self.model, folder, save=lambda state: self._save(str(folder), state_dict=state)
+        )
 
     def _save_callbacks(self) -> None:
         self.state.best_model_checkpoint = None  # an absolute path of this machine

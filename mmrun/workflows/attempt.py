@@ -6,17 +6,18 @@ spool and a record that says which attempt was under way.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.errors import TrackingError
-from mmrun.tracking.attempts import AttemptRecord, Decision, Overlap
+from mmrun.tracking.attempts import AttemptRecord, Decision, Overlap, is_timing
 from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
@@ -47,6 +48,7 @@ class Attempt:
         self._overlap = overlap
         self._clock = clock
         self._logged: dict[tuple[str, int], float] = {}
+        self._one_line = threading.Lock()
         self._last_step = record.from_step
         self.closing = False
         """Whether ``close`` was called: how the attempt ends is decided then."""
@@ -58,24 +60,28 @@ class Attempt:
         self._store.set_status(self.record.run_id, "RUNNING")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Put one log line of the Trainer into the journal, each point once."""
-        now_ms = self._clock.now_ms()
-        self.reached(step)
-        line = [
-            Point(key=key, step=step, timestamp_ms=now_ms, value=value)
-            for key, value in values.items()
-        ]
-        decisions = [(point, self._decide(point)) for point in line]
-        if new := [point for point, decision in decisions if decision in ("log", "diverge")]:
-            self._journal.append(new)
-        if known := [point for point, decision in decisions if decision == "confirm"]:
-            self._journal.confirm(known)
+        """Put one log line into the journal, each point once; any thread may call this."""
+        with self._one_line:
+            now_ms = self._clock.now_ms()
+            self.reached(step)
+            line = [
+                Point(key=key, step=step, timestamp_ms=now_ms, value=value)
+                for key, value in values.items()
+            ]
+            decisions = [(point, self._decide(point)) for point in line]
+            if new := [point for point, decision in decisions if decision in ("log", "diverge")]:
+                self._journal.append(new)
+            if known := [point for point, decision in decisions if decision == "confirm"]:
+                self._journal.confirm(known)
 
     def _decide(self, point: Point) -> Decision | None:
         """Say what to do with a point; None for one that this attempt has logged already."""
         place = (point.key, point.step)
-        if self._logged.get(place) == point.value:  # `epoch` comes with every line of a step
+        before = self._logged.get(place)
+        if before == point.value:  # `epoch` comes with every line of a step
             return None
+        if before is not None and is_timing(point.key):
+            return None  # as over attempts: the first one stays
         self._logged[place] = point.value
         decision = self._overlap.decide(point)
         if decision == "diverge" and self._overlap.diverged == 1:
@@ -92,12 +98,21 @@ class Attempt:
         """Note how far the training has come, logged or not."""
         self._last_step = max(self._last_step, step)
 
-    def checkpoint(self) -> None:
-        """Bring the record up to date, so that a death after this loses nothing of it."""
-        try:
-            save_record(self._store, self._current())
-        except TrackingError as error:
-            logger.debug("the attempt's record was not updated: %s", error)
+    # What becomes of checkpoints, told by the threads that take them to the store
+
+    def queued(self, step: int, *, queue_bytes: int) -> None:
+        """Log how much waits for the store."""
+        self.log({"mmrun/queue_bytes": float(queue_bytes)}, step)
+
+    def sent(self, saved: Saved, *, seconds: float) -> None:
+        """Log how long an upload took."""
+        self.log({"mmrun/upload_s": seconds}, saved.step)
+
+    def settled(self, stored: Sequence[Saved] | None) -> None:
+        """Bring tags and record up to date, so that a death after this loses nothing of them."""
+        if stored:
+            self._store.set_tags(self.record.run_id, checkpoint_tags(stored))
+        save_record(self._store, self._current())
 
     def _current(self) -> AttemptRecord:
         return replace(
@@ -115,19 +130,10 @@ class Attempt:
         self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
         save_record(self._store, self.record)
         if error:
-            _upload_text(self._store, self.record.run_id, "error.txt", error, folder="")
+            self._store.artifacts(self.record.run_id).write("error.txt", error.encode())
         self._store.set_tags(self.record.run_id, self._tags(ended))
         self._store.set_status(self.record.run_id, status)
         return sent
-
-    def note_checkpoints(self, stored: Sequence[Saved]) -> None:
-        """Keep the hints for people up to date: which checkpoint is latest, which is best."""
-        tags = {
-            f"mmrun.checkpoint.{what}": saved.name
-            for what, saved in (("latest", newest(stored)), ("best", best(stored)))
-            if saved is not None
-        }
-        self._store.set_tags(self.record.run_id, tags)
 
     def take_over(self, carried: Iterable[Point]) -> None:
         """Send, first of all, what a checkpoint from another machine carries."""
@@ -153,7 +159,11 @@ class Attempt:
 
 
 class Saver:
-    """The training's way to checkpoints: a folder to write to, then the publisher."""
+    """The training's way to checkpoints: a folder to write to, then the publisher.
+
+    How long the training thread is held up beyond the writing is the metric
+    ``mmrun/checkpoint_stall_s``.
+    """
 
     def __init__(
         self,
@@ -170,27 +180,45 @@ class Saver:
         self._description = description
         self._attempt = attempt
         self._check = check
+        self._opening_s = 0.0
 
     def open(self, step: int) -> Path:
         """Return an empty folder for the files of ``step``."""
-        return self._local.partial(step)
+        begun = time.perf_counter()
+        self._publisher.check()
+        folder = self._local.partial(step)
+        self._opening_s = time.perf_counter() - begun
+        return folder
 
     def publish(
-        self, folder: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
+        self,
+        folder: Path,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float],
+        constant: Collection[str],
     ) -> None:
-        """Add the points that the server does not have yet, and make the folder a checkpoint."""
+        """Hand the folder over; the points that the server does not have yet go with it."""
+        begun = time.perf_counter()
         self._check()
         self._attempt.reached(step)
-        pending = self._attempt.unsent()
-        if pending:
-            write_pending(folder, pending)
         self._publisher.publish(
             folder,
             self._description.model_copy(
                 update={"step": step, "epoch": epoch, "metrics": dict(metrics)}
             ),
+            constant=constant,
+            complete=lambda: self._add_unsent(folder, step=step),
         )
-        self._attempt.checkpoint()
+        stall_s = self._opening_s + time.perf_counter() - begun
+        self._attempt.log({"mmrun/checkpoint_stall_s": stall_s}, step)
+
+    def _add_unsent(self, folder: Path, *, step: int) -> None:
+        # Training goes on meanwhile: later points are not the checkpoint's.
+        pending = [point for point in self._attempt.unsent() if point.step <= step]
+        if pending:
+            write_pending(folder, pending)
 
 
 def write_pending(folder: Path, points: Iterable[Point]) -> None:
@@ -216,9 +244,19 @@ def summary(record: AttemptRecord, state: str) -> dict[str, str]:
     return {f"mmrun.attempt.{record.attempt}": f"{span}, {state}{changed and f'; {changed}'}"}
 
 
+def checkpoint_tags(stored: Sequence[Saved]) -> Mapping[str, str]:
+    """Return the hints for people: which checkpoint is latest, which is best."""
+    return {
+        f"mmrun.checkpoint.{what}": saved.name
+        for what, saved in (("latest", newest(stored)), ("best", best(stored)))
+        if saved is not None
+    }
+
+
 def save_record(store: RunStore, record: AttemptRecord) -> None:
     """Store ``attempts/<k>.json``, replacing an earlier state of it."""
-    _upload_text(store, record.run_id, f"{record.attempt}.json", record.to_json(), folder=FOLDER)
+    path = f"{FOLDER}/{record.attempt}.json"
+    store.artifacts(record.run_id).write(path, record.to_json().encode())
 
 
 def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
@@ -238,10 +276,3 @@ def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
         except TrackingError as error:
             logger.warning("attempt %d of run %s: %s", number, run_id, error)
     return None
-
-
-def _upload_text(store: RunStore, run_id: str, name: str, text: str, *, folder: str) -> None:
-    with TemporaryDirectory(prefix="mmrun-") as scratch:
-        file = Path(scratch) / name
-        file.write_text(text, encoding="utf-8")
-        store.artifacts(run_id).upload(file, to=folder)

@@ -4,7 +4,6 @@ import os
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mmrun import faults
 from mmrun.config.loading import flat
@@ -93,16 +92,13 @@ def record_run(place: Place, lineage: tuple[tuple[int, int], ...]) -> None:
 def upload_provenance(beginning: Beginning, *, attempt: int, actors: Path) -> None:
     """Store what the run is made from: packages, uncommitted changes, the actors' settings."""
     store, run_id = beginning.place.store, beginning.place.run_id
-    with TemporaryDirectory(prefix="mmrun-") as scratch:
-        folder = Path(scratch)
-        texts = {
-            f"requirements.a{attempt}.txt": "\n".join(environment()) + "\n",
-            f"uncommitted.a{attempt}.diff": beginning.source.diff,
-        }
-        for name, text in texts.items():
-            if text.strip():
-                (folder / name).write_text(text, encoding="utf-8")
-                store.artifacts(run_id).upload(folder / name, to="provenance")
+    texts = {
+        f"requirements.a{attempt}.txt": "\n".join(environment()) + "\n",
+        f"uncommitted.a{attempt}.diff": beginning.source.diff,
+    }
+    for name, text in texts.items():
+        if text.strip():
+            store.artifacts(run_id).write(f"provenance/{name}", text.encode())
     if attempt == 1:
         upload_actors(store, run_id, actors)
 

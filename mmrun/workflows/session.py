@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Selection
-from mmrun.checkpoints.policy import Retention
 from mmrun.checkpoints.publisher import Publisher
-from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.loading import fingerprint, masked, plain
-from mmrun.errors import StopRequested, TrackingError, UsageError
+from mmrun.errors import MmrunError, StopRequested, TrackingError, UsageError
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.lease import Lease
@@ -28,6 +26,7 @@ from mmrun.workflows.attempt import Attempt, Saver, read_pending, save_record, s
 from mmrun.workflows.beginning import LENGTHS, Beginning
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
 from mmrun.workflows.past import earlier_points
+from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -108,7 +107,13 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         clock=clock,
     )
     local = LocalCheckpoints(place.output_dir / "train")
-    publisher = _publisher(beginning, _steps(record), local=local, attempt=attempt)
+    publisher = publisher_of(
+        place,
+        lineage=_steps(record),
+        lease=lease,
+        listener=attempt,
+        resumed_from=beginning.found.manifest if beginning.found is not None else None,
+    )
     description = _description(beginning, record, recipe.selection)
     saver = Saver(local, publisher, description=description, attempt=attempt, check=lease.check)
     log = _watched(attempt, beginning, sender=sender, wish=wish, lease=lease)
@@ -155,30 +160,6 @@ def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
 
 def _steps(record: AttemptRecord) -> tuple[tuple[int, int], ...]:
     return tuple((start.attempt, start.from_step) for start in record.lineage)
-
-
-def _publisher(
-    beginning: Beginning,
-    lineage: tuple[tuple[int, int], ...],
-    *,
-    local: LocalCheckpoints,
-    attempt: Attempt,
-) -> Publisher:
-    place = beginning.place
-    tracking, training = place.experiment.tracking, place.experiment.training
-    artifacts = place.store.artifacts(place.run_id)
-    return Publisher(
-        local,
-        RemoteCheckpoints(artifacts) if tracking.log_checkpoints else None,
-        run_id=place.run_id,
-        spool=place.output_dir / "spool",
-        retention=Retention(
-            local=training.save_total_limit, last=tracking.keep_last, best=tracking.keep_best
-        ),
-        lineage=lineage,
-        resumed_from=beginning.found.manifest if beginning.found is not None else None,
-        on_stored=attempt.note_checkpoints,
-    )
 
 
 def _description(
@@ -241,13 +222,19 @@ def _finish_quietly(session: Session, total: int) -> str:
             f"{', '.join(unused)}",
             hint=f"raise --max_steps above {total}, or start a new run in another folder",
         )
+    place = beginning.place
     # No attempt was opened, so none supersedes anything.
-    local = LocalCheckpoints(beginning.place.output_dir / "train")
-    publisher = _publisher(beginning, beginning.past.lineage, local=local, attempt=session.attempt)
+    publisher = publisher_of(
+        place,
+        lineage=beginning.past.lineage,
+        lease=session.lease,
+        listener=Hints(place.store, place.run_id),
+    )
     with session.sender:
         publisher.recover()
         session.sender.flush(FLUSH_S)
         unsent = publisher.drain(FLUSH_S)
+        publisher.stop()
     _mend_status(beginning)
     text = f"run {beginning.place.run_id} is already done at step {beginning.step}"
     return f"{text}; still unsent: {', '.join(unsent)}" if unsent else text
@@ -305,6 +292,7 @@ def _end(session: Session) -> str:
     reason = session.wish.reason if session.trainer.stopped_on_wish else None
     step = session.trainer.step
     unsent = session.publisher.drain(FLUSH_S if reason is None else session.grace_s)
+    session.publisher.stop()
     if unsent:
         logger.warning("not sent yet, kept in the spool: %s", ", ".join(unsent))
     session.lease.check()
@@ -342,12 +330,23 @@ def _again(beginning: Beginning) -> str:
 
 def _fail(session: Session, error: BaseException) -> None:
     if session.lease.lost.is_set():
+        session.publisher.stop()
         session.sender.stop()  # another process writes to the run now
     elif isinstance(error, KeyboardInterrupt):
+        session.publisher.stop(at_once=True)
         _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
     else:
+        _send_what_was_saved(session)
         trace = "".join(traceback.format_exception(error))
         _close(session, "failed", status="FAILED", flush_s=session.grace_s, error=trace)
+
+
+def _send_what_was_saved(session: Session) -> None:
+    try:
+        session.publisher.drain(session.grace_s)
+    except MmrunError as second:  # the first error is the one to be told
+        logger.warning("%s", second)
+    session.publisher.stop()
 
 
 def _close(

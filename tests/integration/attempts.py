@@ -1,7 +1,7 @@
 """Attempts of one small training in this process: the real trainer, and a plain folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,13 @@ class _Folder:
         return partial
 
     def publish(
-        self, folder: Path, *, step: int, epoch: float, metrics: Mapping[str, float]
+        self,
+        folder: Path,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float],
+        constant: Collection[str],
     ) -> None:
         folder.rename(self._folder / f"checkpoint-{step}")
 

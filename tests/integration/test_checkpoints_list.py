@@ -14,7 +14,7 @@ from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, write_run_file
-from mmrun.workflows.checkpoints import list_checkpoints_command
+from mmrun.workflows.checkpoints.listing import list_checkpoints_command
 
 
 class Trained:
@@ -59,6 +59,7 @@ class Trained:
                 data_version="d",
             ),
         )
+        self.publisher.drain(30)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_broken_one_says_why(trained: Trained) -> None:
 
     assert [(row["step"], row["whole"], row["state"]) for row in listed] == [
         (10, False, "it has no manifest.json"),
-        (10, False, "its upload never finished"),
+        (10, False, "in the store: its upload never finished"),
         (
             15,
             False,

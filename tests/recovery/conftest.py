@@ -31,7 +31,10 @@ def killed_at(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     base = tmp_path_factory.mktemp("killed")
     project = Project(base / "project")
     project.write(small_data)
-    project.train_until("step@20")
+    # Uploads are not waited for by the training, so it waits for each of them here.
+    project.train_until(
+        "upload.manifest@6,step@7,upload.manifest@12,step@13,upload.manifest@18,step@20"
+    )
     project.keep(base / "copy")
     return project.folder, base / "copy"
 

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmrun import files
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Manifest, Selection
 from mmrun.checkpoints.policy import Lineage, Retention
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.checkpoints.uploader import Listener
 from mmrun.errors import TrackingError
 from mmrun.tracking.store import Artifact, UnreachableError
 
@@ -41,6 +43,10 @@ class FolderStore:
         self._request(f"read {path}")
         file = self.root / path
         return file.read_bytes() if file.is_file() else None
+
+    def write(self, path: str, content: bytes) -> None:
+        self._request(f"write {path}")
+        files.write_whole(self.root / path, content)
 
     def delete(self, path: str) -> None:
         self._request(f"delete {path}")
@@ -82,7 +88,11 @@ class Place:
         self.lineage = lineage
 
     def publisher(
-        self, *, retention: Retention | None = None, resumed_from: Manifest | None = None
+        self,
+        *,
+        retention: Retention | None = None,
+        resumed_from: Manifest | None = None,
+        listener: Listener | None = None,
     ) -> Publisher:
         return Publisher(
             self.local,
@@ -92,6 +102,7 @@ class Place:
             retention=retention or Retention(last=10),
             lineage=self.lineage,
             resumed_from=resumed_from,
+            listener=listener,
         )
 
     def publish(
@@ -105,6 +116,7 @@ class Place:
         for step in steps:
             partial = write_files(self.local.partial(step), step=step)
             publisher.publish(partial, description(step, attempt=attempt, metrics=metrics))
+            publisher.drain(0)
 
     def save(self, *steps: int, attempt: int = 1, loss: float | None = None) -> None:
         """Save on disk only."""
@@ -114,7 +126,7 @@ class Place:
             self.local.finish(partial, description(step, attempt=attempt, metrics=metrics))
 
     def stored(self) -> Sequence[str]:
-        return [saved.name for saved, _ in RemoteCheckpoints(self.store).list()]
+        return [saved.name for saved in RemoteCheckpoints(self.store).look()[0]]
 
     def on_disk(self) -> Sequence[str]:
         return [saved.name for saved, _ in self.local.list()]

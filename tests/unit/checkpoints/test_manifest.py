@@ -107,7 +107,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param({"format": 2}, "has format 2, this mmrun reads 1", id="newer format"),
+        pytest.param({"format": 3}, "has format 3, this mmrun reads 1 and 2", id="newer format"),
         pytest.param({"format": None}, "has format None", id="no format"),
         pytest.param({"sttep": 5}, "sttep", id="unknown key"),
         pytest.param({"step": -1}, "step", id="negative step"),

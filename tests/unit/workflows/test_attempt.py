@@ -156,7 +156,7 @@ def test_a_dead_attempt_has_its_last_state_on_record(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
     recorded.attempt.log({"loss": 1.0}, 7)
 
-    recorded.attempt.checkpoint()
+    recorded.attempt.settled(None)
 
     record = last_record(recorded.store, recorded.run_id)
     assert record is not None
@@ -164,14 +164,15 @@ def test_a_dead_attempt_has_its_last_state_on_record(tmp_path: Path) -> None:
     recorded.end()
 
 
-def test_a_checkpoint_is_saved_while_the_store_is_away(tmp_path: Path) -> None:
+def test_what_uploads_cost_is_logged(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
-    recorded.store.away = True
 
-    recorded.attempt.checkpoint()
-
-    recorded.store.away = False
+    recorded.attempt.queued(10, queue_bytes=2000)
+    recorded.attempt.sent(Saved(name="checkpoint-10", step=10, attempt=1), seconds=1.5)
     recorded.end()
+
+    assert recorded.values("mmrun/queue_bytes") == [(10, 2000.0)]
+    assert recorded.values("mmrun/upload_s") == [(10, 1.5)]
 
 
 def test_the_hints_name_the_latest_and_the_best_checkpoint(tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_the_hints_name_the_latest_and_the_best_checkpoint(tmp_path: Path) -> No
         for step, metrics in ((5, {"eval_loss": 1.0}), (10, {"eval_loss": 2.0}), (15, {}))
     ]
 
-    recorded.attempt.note_checkpoints(stored)
+    recorded.attempt.settled(stored)
 
     assert recorded.tags["mmrun.checkpoint.latest"] == "checkpoint-15"
     assert recorded.tags["mmrun.checkpoint.best"] == "checkpoint-5"

@@ -1,10 +1,9 @@
 """What ``mmrun checkpoints list`` shows: every checkpoint of a run, and what is wrong with it."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from mmrun.checkpoints.archive import Archive, Candidate, Where
@@ -12,15 +11,13 @@ from mmrun.checkpoints.entry import Entry
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.policy import Lineage, Saved, best, live, newest, superseded
 from mmrun.checkpoints.remote import RemoteCheckpoints
-from mmrun.checkpoints.spool import Spool
-from mmrun.errors import TrackingError, UsageError
-from mmrun.tracking.address import sqlite_file, tracking_uri
+from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import is_timing
-from mmrun.tracking.run_file import read_run_file
-from mmrun.tracking.store import RunStore, UnreachableError
+from mmrun.workflows.checkpoints.sizes import in_words
+from mmrun.workflows.checkpoints.target import Target, find_target, lineage_of, only_local
 
-_RUN = re.compile(r"[0-9a-f]{32}")
 _METRICS_SHOWN = 3
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +37,6 @@ class Row:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """A run, and the places in which its checkpoints may be."""
-
-    local: LocalCheckpoints
-    spool: Spool
-    run_id: str | None
-    store: RunStore | None
-    lineage: Lineage = ()
-    warning: str | None = None
-
-
 def list_checkpoints_command(
     target: str,
     *,
@@ -69,7 +54,7 @@ def list_checkpoints_command(
         UsageError: ``target`` is neither.
         TrackingError: A run's store cannot be reached, and there is no folder to show instead.
     """
-    found = _of_folder(Path(target), uri=tracking_uri) or _of_run(target, uri=tracking_uri)
+    found = find_target(target, uri=tracking_uri)
     rows, warning = _rows(found)
     if format == "json":
         tree = {"run_id": found.run_id, "warning": warning, "checkpoints": [*map(asdict, rows)]}
@@ -77,109 +62,40 @@ def list_checkpoints_command(
     return _table(rows, run_id=found.run_id, warning=warning)
 
 
-def _of_folder(folder: Path, *, uri: str | None) -> _Target | None:
-    if not folder.is_dir():
-        return None
-    train = folder / "train" if (folder / "train").is_dir() else folder
-    run_file = read_run_file(folder)
-    local = LocalCheckpoints(train)
-    runs = {manifest.run_id for _, manifest in local.list()}
-    if run_file is None and not any(local.entries()):
-        raise UsageError(
-            f"{folder} has neither a run.json nor a checkpoint: no training wrote to it",
-            hint="give the folder that 'mmrun train' wrote to, or the id of a run",
-        )
-    run_id = run_file.run_id if run_file else next(iter(runs), None) if len(runs) == 1 else None
-    store, warning = None, None
-    if run_id is not None:
-        try:
-            store = _open(uri, recorded=run_file.tracking_uri if run_file else None)
-        except TrackingError as error:
-            warning = _only_local(error)
-    return _Target(
-        local=local,
-        spool=Spool(folder / "spool", run_id=run_id),
-        run_id=run_id,
-        store=store,
-        lineage=run_file.lineage if run_file else (),
-        warning=warning,
-    )
-
-
-def _of_run(target: str, *, uri: str | None) -> _Target:
-    if not _RUN.fullmatch(target):
-        raise UsageError(
-            f"{target!r} is neither an output folder nor the id of a run",
-            hint="write 'mmrun checkpoints list OUTPUT_DIR', or the run's 32 characters",
-        )
-    nowhere = Path("/nonexistent") / target
-    store = _open(uri, recorded=None)
-    try:
-        store.read(target)
-    except UnreachableError:
-        raise
-    except TrackingError as error:
-        raise UsageError(
-            f"{target} is neither an output folder nor a run: {error}",
-            hint=error.hint or "check MLFLOW_TRACKING_URI",
-        ) from error
-    return _Target(
-        local=LocalCheckpoints(nowhere), spool=Spool(nowhere), run_id=target, store=store
-    )
-
-
-def _open(given: str | None, *, recorded: str | None) -> RunStore:
-    """Open the store of the run; a database that is not there is not made."""
-    uri = given or tracking_uri(recorded, project=Path.cwd())
-    file = sqlite_file(uri)
-    if file is not None and not file.exists():
-        raise UnreachableError(
-            f"there is no database {file}",
-            hint="set MLFLOW_TRACKING_URI, or --tracking_uri, to where the run is recorded",
-        )
-    from mmrun.tracking.mlflow_store import MlflowStore
-
-    return MlflowStore(uri, patience_s=3)
-
-
-def _only_local(error: TrackingError) -> str:
-    return f"the store could not be reached, only what is on this machine is shown: {error}"
-
-
-def _rows(target: _Target) -> tuple[Sequence[Row], str | None]:
+def _rows(target: Target) -> tuple[Sequence[Row], str | None]:
     """Return the rows; where the store fails, those of this machine and a warning."""
-    if target.store is not None and target.run_id is not None:
+    if (remote := target.remote()) is not None:
         try:
-            remote = RemoteCheckpoints(target.store.artifacts(target.run_id))
-            lineage = target.lineage or _lineage(target.store, target.run_id)
-            return _examined(target, remote, lineage=lineage), target.warning
+            return _examined(target, remote, lineage=lineage_of(target)), target.warning
         except TrackingError as error:
             if not target.local.folder.exists():
                 raise
-            return _examined(target, None, lineage=target.lineage), _only_local(error)
+            return _examined(target, None, lineage=target.lineage), only_local(error)
     return _examined(target, None, lineage=target.lineage), target.warning
 
 
-def _lineage(store: RunStore, run_id: str) -> Lineage:
-    from mmrun.workflows.attempt import last_record
-
-    record = last_record(store, run_id)
-    return () if record is None else [(start.attempt, start.from_step) for start in record.lineage]
-
-
 def _examined(
-    target: _Target, remote: RemoteCheckpoints | None, *, lineage: Lineage
+    target: Target, remote: RemoteCheckpoints | None, *, lineage: Lineage
 ) -> Sequence[Row]:
     archive = Archive(target.local, remote, run_id=target.run_id)
     candidates, broken = archive.survey()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        examined = list(pool.map(lambda one: list(archive.examine(one)), candidates))
+    copies = {one.saved.key: found for one, found in zip(candidates, examined, strict=True)}
     problems = {
-        one.saved.key: {found.where: problem for found, problem in archive.examine(one)}
-        for one in candidates
+        key: {found.where: problem for found, problem in found_here}
+        for key, found_here in copies.items()
     }
     usable = [one.saved for one in candidates if None in problems[one.saved.key].values()]
-    notes = _notes(target, [one.saved for one in candidates], usable=usable, lineage=lineage)
+    notes = _notes(target, candidates, usable=usable, lineage=lineage, remote=remote)
     rows = [
-        _row(one, problems[one.saved.key], notes=notes[one.saved.key], lineage=lineage)
+        _row(
+            one,
+            problems[one.saved.key],
+            size=next((f.manifest.size for f, _ in copies[one.saved.key] if f.manifest), None),
+            notes=notes[one.saved.key],
+            lineage=lineage,
+        )
         for one in candidates
     ]
     rows += [
@@ -194,18 +110,17 @@ def _row(
     candidate: Candidate,
     problems: Mapping[Where, str | None],
     *,
+    size: int | None,
     notes: tuple[str, ...],
     lineage: Lineage,
 ) -> Row:
     saved = candidate.saved
-    entry = candidate.local or candidate.remote
-    manifest = entry.manifest if entry else None
     bare = str(saved.step)
     return Row(
         reference=f"{bare}.a{saved.attempt}" if superseded(saved, lineage) else bare,
         step=saved.step,
         attempt=saved.attempt,
-        size=manifest.size if manifest else None,
+        size=size,
         metrics=saved.metrics,
         where=_where(candidate),
         whole=None in problems.values(),
@@ -231,15 +146,29 @@ def _state(problems: Mapping[Where, str | None]) -> str:
 
 
 def _notes(
-    target: _Target, every: Sequence[Saved], *, usable: Sequence[Saved], lineage: Lineage
+    target: Target,
+    candidates: Sequence[Candidate],
+    *,
+    usable: Sequence[Saved],
+    lineage: Lineage,
+    remote: RemoteCheckpoints | None,
 ) -> Mapping[tuple[int, int], tuple[str, ...]]:
     """Say of each checkpoint what it is to the run."""
     alive = live(usable, lineage)
+    every = [one.saved for one in candidates]
+    stored = [one.remote for one in candidates if one.remote is not None]
+    pinned = remote.holds.pinned() if remote is not None else frozenset()
+    restoring = remote.holds.being_restored() if remote is not None else frozenset()
     keys = {
         "latest": _keys([newest(alive)]),
         "best": _keys([best(alive)]),
         "superseded": {one.key for one in every if superseded(one, lineage)},
-        "not yet sent": _keys(target.spool.waiting()),
+        "pinned": _keys(one for one in stored if one.name in pinned),
+        "being restored": _keys(one for one in stored if one.name in restoring),
+    }
+    keys |= {
+        f"not yet sent ({target.spool.state(one.name)})": {one.key}
+        for one in target.spool.waiting()
     }
     return {one.key: tuple(note for note in keys if one.key in keys[note]) for one in every}
 
@@ -284,7 +213,14 @@ def _table(rows: Sequence[Row], *, run_id: str | None, warning: str | None) -> s
         return "\n".join([*lines, "no checkpoint has been saved yet"])
     cells = [("STEP", "SIZE", "METRICS", "WHERE", "STATE", "NOTES")]
     cells += [
-        (row.reference, _size(row.size), _metrics(row), row.where, row.state, ", ".join(row.notes))
+        (
+            row.reference,
+            "-" if row.size is None else in_words(row.size),
+            _metrics(row),
+            row.where,
+            row.state,
+            ", ".join(row.notes),
+        )
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -295,17 +231,6 @@ def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[
     for line in cells:
         padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
         yield "  ".join(padded).rstrip()
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return "-"
-    amount = float(size)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:  # noqa: PLR2004
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
 
 
 def _metrics(row: Row) -> str:

@@ -1,0 +1,285 @@
+"""The one thread that sends checkpoints to the store; training never waits for it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+from tenacity import Retrying, retry_if_result, stop_when_event_set, wait_exponential
+
+from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, to_drop
+from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.checkpoints.retention import Key, select
+from mmrun.checkpoints.spool import Spool
+from mmrun.errors import CheckpointError, TrackingError
+from mmrun.progress import follow_until
+from mmrun.tracking.store import UnreachableError
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_QUEUE = 16
+"""More checkpoints than this never wait, however many are to be kept."""
+_LONGEST_PAUSE_S = 30.0
+_AGAIN_S = 2.0
+"""How soon a store that is away is asked again when somebody waits for it."""
+_UNDER_WAY_S = 5.0
+"""How much longer than its time ``drain`` waits for a request that was begun."""
+_JOIN_S = 5.0
+
+
+class Listener(Protocol):
+    """What is told of checkpoints on their way to the store, from the threads that do it."""
+
+    def queued(self, step: int, *, queue_bytes: int) -> None:
+        """The checkpoint of ``step`` waits for the store, ``queue_bytes`` with all that wait."""
+        ...
+
+    def sent(self, saved: Saved, *, seconds: float) -> None:
+        """``saved`` is in the store now."""
+        ...
+
+    def settled(self, stored: Sequence[Saved] | None) -> None:
+        """Everything was sent and retained; None where there is no store for checkpoints."""
+        ...
+
+
+class Uploader:
+    """Sends what waits in the spool, newest first, and then removes what is not to be kept.
+
+    A store that is out of reach costs no checkpoint: what could not be sent waits in the spool and
+    is tried again, with growing pauses; another process finds it there, too.
+
+    Args:
+        remote: the run's checkpoints in the store; None where they stay on disk.
+        spool: where finished checkpoints wait.
+        retention: how many are kept in the store.
+        lineage: the attempts of the run.
+        keep: step and attempt of others that are never removed.
+        listener: is told what was done.
+        may_write: whether this process still holds the run.
+    """
+
+    def __init__(
+        self,
+        remote: RemoteCheckpoints | None,
+        spool: Spool,
+        *,
+        retention: Retention,
+        lineage: Lineage = (),
+        keep: Collection[Key] = (),
+        listener: Listener | None = None,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.stored: Sequence[Saved] = ()
+        """What is in the store, as far as is known."""
+        self._remote = remote
+        self._spool = spool
+        self._retention = retention
+        self._lineage = lineage
+        self._keep = frozenset(keep)
+        self._listener = listener
+        self._may_write = may_write
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._queue = threading.Lock()
+        self._begun: str | None = None
+        self._sent: set[Key] = set()
+        self._collected = False
+        self._away = False
+        self._keeps_all = False
+        self._round_ended = threading.Condition()
+        self._asked = 0
+        self._served = 0
+        self._clean = True
+
+    def wake(self) -> None:
+        """Look at the spool now."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="mmrun-uploader", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def drain(self, timeout_s: float) -> None:
+        """Send what waits, trying again for ``timeout_s``, with a progress bar."""
+        deadline = time.monotonic() + timeout_s
+        wanted = self._ask()
+
+        def done(seconds: float) -> bool:
+            nonlocal wanted
+            with self._round_ended:
+                served = self._round_ended.wait_for(lambda: self._served >= wanted, timeout=seconds)
+            now = time.monotonic()
+            if not served:
+                return now >= deadline + _UNDER_WAY_S
+            if self._clean or now >= deadline:
+                return True
+            time.sleep(min(_AGAIN_S, max(deadline - now, 0)))
+            wanted = self._ask()
+            return False
+
+        total = self._spool.size()
+        follow_until(
+            done,
+            amount=lambda: total - self._spool.size(),
+            total=total,
+            label="sending checkpoints",
+        )
+
+    def _ask(self) -> int:
+        """Ask for a round that begins from now on; return its number."""
+        with self._round_ended:
+            self._asked += 1
+            wanted = self._asked
+        self.wake()
+        return wanted
+
+    def stop(self) -> None:
+        """Send nothing more; a request under way may still end."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_JOIN_S)
+
+    def shorten_queue(self) -> None:
+        """Forget what retention would delete as soon as it were sent: the queue is bounded.
+
+        That is the oldest that is not the best one and whose upload has not begun.
+        """
+        with self._queue:
+            for saved in self._surplus(self._spool.waiting()):
+                if saved.name != self._begun:
+                    logger.warning("%s is not sent: newer ones wait for the store too", saved.name)
+                    self._spool.remove(saved.name)
+
+    def surplus_of(self, saved: Sequence[Saved]) -> Sequence[Saved]:
+        """Return those of ``saved`` that retention would not keep in the store."""
+        return to_drop(
+            saved,
+            keep_last=self._retention.last,
+            keep_best=self._retention.best,
+            keep={one.name for one in saved if one.key in self._keep},
+            lineage=self._lineage,
+        )
+
+    def _surplus(self, waiting: Sequence[Saved]) -> Sequence[Saved]:
+        surplus = list(self.surplus_of(waiting))
+        doomed = {one.name for one in surplus}
+        left = [one for one in waiting if one.name not in doomed]
+        return surplus + to_drop(left, keep_last=_LONGEST_QUEUE, keep_best=1, lineage=self._lineage)
+
+    def _work(self) -> None:
+        trials = Retrying(
+            stop=stop_when_event_set(self._stopping),
+            wait=wait_exponential(multiplier=0.5, max=_LONGEST_PAUSE_S),
+            sleep=self._pause,
+            retry=retry_if_result(lambda clean: not clean),
+            retry_error_callback=lambda _: None,
+        )
+        while not self._stopping.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            trials(self._round)
+
+    def _pause(self, seconds: float) -> None:
+        self._wake.wait(seconds)  # a new checkpoint, or the end, is a reason to try again
+        self._wake.clear()
+
+    def _round(self) -> bool:
+        """Send everything once; False if something is left because of the store."""
+        with self._round_ended:
+            asked = self._asked
+        clean = self._tried()
+        with self._round_ended:
+            self._served, self._clean = asked, clean
+            self._round_ended.notify_all()
+        return clean
+
+    def _tried(self) -> bool:
+        try:
+            while not self._stopping.is_set() and self._may_write() and self._send_next():
+                pass
+            if not self._stopping.is_set() and self._may_write():
+                self._settle()
+        except TrackingError as error:
+            self._say_away(error)
+            self.shorten_queue()
+            return False
+        except Exception as error:  # a fault here must not end in lost checkpoints
+            logger.debug("while sending checkpoints", exc_info=True)
+            self._say_away(error)
+            return False
+        if self._away:
+            logger.info("the store takes checkpoints again, all have been sent")
+        self._away = False
+        return True
+
+    def _send_next(self) -> bool:
+        """Upload the newest checkpoint that waits; False if none does."""
+        if self._remote is None:
+            return False
+        with self._queue:
+            waiting = self._spool.waiting()
+            self._begun = waiting[-1].name if waiting else None
+        if not waiting:
+            return False
+        try:
+            self._send(self._remote, waiting[-1])
+        finally:
+            self._begun = None
+        return True
+
+    def _send(self, remote: RemoteCheckpoints, saved: Saved) -> None:
+        begun = time.monotonic()
+        try:
+            remote.upload(self._spool.folder / saved.name)
+        except CheckpointError as error:  # not the store's fault: trying again would not help
+            logger.warning("%s was not sent: %s", saved.name, error)
+            self._spool.remove(saved.name)
+            return
+        except TrackingError as error:
+            self._spool.note(saved.name, error=str(error))
+            raise
+        self._sent.add(saved.key)
+        self._spool.remove(saved.name)
+        if self._listener is not None:
+            self._listener.sent(saved, seconds=time.monotonic() - begun)
+
+    def _settle(self) -> None:
+        if self._remote is not None:
+            self.stored = self._retained(self._remote)
+        if self._listener is not None:
+            listed = None if self._remote is None else live(self.stored, self._lineage)
+            self._listener.settled(listed)
+
+    def _retained(self, remote: RemoteCheckpoints) -> Sequence[Saved]:
+        """Remove what is not to be kept; return what is left."""
+        selected = select(
+            remote,
+            retention=self._retention,
+            lineage=self._lineage,
+            keep=self._keep,
+            whole=self._sent,
+        )
+        if self._keeps_all:
+            return [*selected.stay, *selected.go]
+        try:
+            gone = set(remote.drop(one.name for one in selected.go))
+            if gone or not self._collected:
+                remote.collect()
+                self._collected = True
+        except UnreachableError:
+            raise
+        except TrackingError as error:
+            logger.warning("the store does not delete, so old checkpoints stay there: %s", error)
+            self._keeps_all = True
+            return [*selected.stay, *selected.go]
+        return selected.stay
+
+    def _say_away(self, error: Exception) -> None:
+        if not self._away:
+            logger.warning(
+                "the store takes no checkpoints now, they wait in %s: %s", self._spool.folder, error
+            )
+        self._away = True

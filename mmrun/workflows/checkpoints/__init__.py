@@ -1,0 +1,1 @@
+"""What `mmrun checkpoints` does: list, pull, verify, prune, pin, average."""

@@ -1,0 +1,59 @@
+"""How a run's checkpoints reach its store, for every command that sends some."""
+
+from collections.abc import Sequence
+
+from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.manifest import Manifest
+from mmrun.checkpoints.policy import Lineage, Retention, Saved
+from mmrun.checkpoints.publisher import Publisher
+from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.checkpoints.uploader import Listener
+from mmrun.tracking.lease import Lease
+from mmrun.tracking.store import RunStore
+from mmrun.workflows.attempt import checkpoint_tags
+from mmrun.workflows.place import Place
+
+
+def publisher_of(
+    place: Place,
+    *,
+    lineage: Lineage,
+    lease: Lease,
+    listener: Listener,
+    resumed_from: Manifest | None = None,
+) -> Publisher:
+    """Return the publisher of the run that goes on at ``place``."""
+    tracking, training = place.experiment.tracking, place.experiment.training
+    remote = RemoteCheckpoints(place.store.artifacts(place.run_id))
+    return Publisher(
+        LocalCheckpoints(place.output_dir / "train"),
+        remote if tracking.log_checkpoints else None,
+        run_id=place.run_id,
+        spool=place.output_dir / "spool",
+        retention=Retention(
+            local=training.save_total_limit, last=tracking.keep_last, best=tracking.keep_best
+        ),
+        lineage=lineage,
+        resumed_from=resumed_from,
+        listener=listener,
+        may_write=lambda: not lease.lost.is_set(),
+    )
+
+
+class Hints:
+    """A listener that keeps the hints for people up to date, and nothing else."""
+
+    def __init__(self, store: RunStore, run_id: str) -> None:
+        self._store = store
+        self._run_id = run_id
+
+    def queued(self, step: int, *, queue_bytes: int) -> None:
+        """Nothing is said of it."""
+
+    def sent(self, saved: Saved, *, seconds: float) -> None:
+        """Nothing is said of it."""
+
+    def settled(self, stored: Sequence[Saved] | None) -> None:
+        """Say which checkpoints are latest and best."""
+        if stored:
+            self._store.set_tags(self._run_id, checkpoint_tags(stored))
