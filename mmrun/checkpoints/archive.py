@@ -77,17 +77,12 @@ class Candidate:
 
 def copy_whole(source: Path, manifest: Manifest, *, to: Path) -> None:
     """Make ``to`` a copy of a whole checkpoint that shares no file with it."""
-    scratch = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    for name in [entry.path for entry in manifest.files] + [MANIFEST]:
-        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, scratch / name)
-    if (problem := manifests.problem_with(scratch, manifest)) is not None:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise CheckpointError(f"the copy of {source} is not whole: {problem}")
-    files.flush_tree(scratch)
-    scratch.rename(to)
-    files.flush_folder(to.parent)
+    with files.folder_whole(to) as scratch:
+        for name in [entry.path for entry in manifest.files] + [MANIFEST]:
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, scratch / name)
+        if (problem := manifests.problem_with(scratch, manifest)) is not None:
+            raise CheckpointError(f"the copy of {source} is not whole: {problem}")
 
 
 def found_at(path: Path) -> Found:
@@ -329,10 +324,12 @@ class Archive:
         reasons = tuple(str(one) for one in broken if one.step == reference.which)
         if not reasons:
             return CheckpointError(
-                f"{self._run} has no checkpoint {reference.text}", hint=_choice(names)
+                f"{self._run} has no checkpoint {reference.text}",
+                hint=_choice(names, run_id=reference.run_id),
             )
         problem = f"checkpoint {reference.text} of {self._run} is not whole: {reasons[0]}"
-        return CheckpointError(problem, hint=_choice(names), more=reasons[1:])
+        hint = _choice(names, run_id=reference.run_id)
+        return CheckpointError(problem, hint=hint, more=reasons[1:])
 
     def _nothing_whole(
         self, broken: Sequence[Rejected], *, names: Sequence[str], lineage: Lineage
@@ -451,8 +448,10 @@ def _names(every: Sequence[Candidate], lineage: Lineage) -> Sequence[str]:
     ]
 
 
-def _choice(names: Sequence[str]) -> str:
+def _choice(names: Sequence[str], *, run_id: str | None = None) -> str:
+    """Name what there is, and the reference to one of them as it can be given."""
     if not names:
         return "start the training without --resume_from_checkpoint"
     shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")  # noqa: PLR2004
-    return f"one of these steps: {shown}; for example --resume_from_checkpoint {names[0]}"
+    example = f"{run_id}@{names[0]}" if run_id else f"--resume_from_checkpoint {names[0]}"
+    return f"one of these steps: {shown}; for example {example}"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from mmrun import __version__
+from mmrun.cli.checkpoints import TrackingUri, checkpoints
 
 _BY_NAME = (
     "Every setting of the experiment file is also an option, by the name it has there:"
@@ -16,7 +17,6 @@ _BY_NAME = (
 )
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-checkpoints = typer.Typer(rich_markup_mode=None, help="Saved steps of a run.")
 demo = typer.Typer(rich_markup_mode=None, help="A small experiment on real handwriting.")
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(demo, name="demo")
@@ -144,6 +144,9 @@ def train(
         bool | None, _switch("overwrite_output_dir", "Start a new run and remove the old files.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    form: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="How a dry run is written.")
+    ] = "table",
     steal: Annotated[bool, typer.Option("--steal", help="Take a run that is in use.")] = False,
     accept_data_change: Annotated[
         bool, typer.Option("--accept-data-change", help="Resume on data that changed.")
@@ -184,6 +187,7 @@ def train(
             resume_from_checkpoint=resume_from_checkpoint,
             overwrite_output_dir=overwrite_output_dir,
             dry_run=dry_run,
+            form=form,
             steal=steal,
             accept_data_change=accept_data_change,
         )
@@ -243,21 +247,16 @@ def generate(
     typer.echo(said)
 
 
-@checkpoints.command("list")
-def list_checkpoints(
-    target: Annotated[str, typer.Argument(metavar="RUN|OUTPUT_DIR", show_default=False)],
+@app.command()
+def sync(
+    output_dir: Annotated[Path, typer.Argument(metavar="OUTPUT_DIR", show_default=False)],
     *,
-    form: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="How it is written.")
-    ] = "table",
-    tracking_uri: Annotated[
-        str | None, typer.Option("--tracking_uri", metavar="URI", help="Where the run is recorded.")
-    ] = None,
+    tracking_uri: TrackingUri = None,
 ) -> None:
-    """List steps, sizes, metrics, places, and what is whole."""
-    from mmrun.workflows.checkpoints.listing import list_checkpoints_command
+    """Send what a training could not send: metrics, checkpoints, how it ended."""
+    from mmrun.workflows.sync import sync_command
 
-    typer.echo(list_checkpoints_command(target, format=form, tracking_uri=tracking_uri))
+    typer.echo(sync_command(output_dir, tracking_uri=tracking_uri))
 
 
 @demo.command("data")

@@ -171,6 +171,7 @@ class _Reader:
         if missing:
             name = missing[0].metavar or str(missing[0].name)
             raise UsageError(f"{self._called} needs {name}", hint=f"{self._called} {name}")
-        if len(plain) > len(self._arguments):
+        many = any(p.nargs == -1 for p in self._arguments)
+        if len(plain) > len(self._arguments) and not many:
             extra = plain[len(self._arguments)]
             raise UsageError(f"{extra!r} is not expected here", hint=f"{self._called} --help")

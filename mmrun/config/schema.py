@@ -99,6 +99,7 @@ class TrainingSection(Section):
     run_name: str | None = None
     metric_name: tuple[str, ...] = ()
     early_stopping_patience: PositiveInt | None = None
+    average_last: PositiveInt | None = None
     overwrite_output_dir: bool = False
     save_total_limit: PositiveInt | None = None
     report_to: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
     """
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})
     _refuse_misfit(model, checkpoint, tied=tied)
-    for path in _weight_files(checkpoint):
+    for path in weight_files(checkpoint):
         model.load_state_dict(load_file(path), strict=False)
     tie = getattr(model, "tie_weights", None)
     if callable(tie):
@@ -30,7 +30,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def _refuse_misfit(model: nn.Module, checkpoint: Path, *, tied: set[str]) -> None:
-    saved = _saved_shapes(checkpoint)
+    saved = saved_shapes(checkpoint)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     odd = [
         f"{name} is {_text(saved.get(name))} in the checkpoint and {_text(wanted.get(name))} in "
@@ -46,7 +46,8 @@ def _refuse_misfit(model: nn.Module, checkpoint: Path, *, tied: set[str]) -> Non
         )
 
 
-def _weight_files(checkpoint: Path) -> list[Path]:
+def weight_files(checkpoint: Path) -> list[Path]:
+    """Return the files that hold the weights: one, or the shards that an index names."""
     index = checkpoint / "model.safetensors.index.json"
     if not index.exists():
         return [checkpoint / "model.safetensors"]
@@ -54,9 +55,10 @@ def _weight_files(checkpoint: Path) -> list[Path]:
     return [checkpoint / name for name in sorted(set(names))]
 
 
-def _saved_shapes(checkpoint: Path) -> Shapes:
+def saved_shapes(checkpoint: Path) -> Shapes:
+    """Return the shape of every tensor, read from the headers."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for path in _weight_files(checkpoint):
+    for path in weight_files(checkpoint):
         with safe_open(path, framework="pt") as file:
             shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     return shapes

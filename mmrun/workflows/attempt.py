@@ -12,19 +12,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from mmrun import faults
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
 from mmrun.checkpoints.publisher import Publisher
-from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import AttemptRecord, Decision, Overlap, is_timing
 from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
+from mmrun.workflows.ending import Ending, deliver_ending, write_ending
+from mmrun.workflows.records import run_tags, save_record
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "attempts"
 PENDING = "pending_metrics.jsonl"
 
 
@@ -56,7 +57,7 @@ class Attempt:
     def open(self) -> None:
         """Write down that this attempt is under way."""
         save_record(self._store, self.record)
-        self._store.set_tags(self.record.run_id, self._tags("running"))
+        self._store.set_tags(self.record.run_id, run_tags(self.record, "running"))
         self._store.set_status(self.record.run_id, "RUNNING")
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -128,11 +129,10 @@ class Attempt:
         sent = self._sender.flush(flush_s)
         self._sender.stop()
         self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
-        save_record(self._store, self.record)
-        if error:
-            self._store.artifacts(self.record.run_id).write("error.txt", error.encode())
-        self._store.set_tags(self.record.run_id, self._tags(ended))
-        self._store.set_status(self.record.run_id, status)
+        ending = Ending(record=self.record, status=status, error=error)
+        write_ending(self._journal.folder, ending)
+        faults.reach("ended")
+        deliver_ending(self._store, self._journal.folder)
         return sent
 
     def take_over(self, carried: Iterable[Point]) -> None:
@@ -142,20 +142,6 @@ class Attempt:
     def unsent(self) -> Sequence[Point]:
         """Return the points that the server has not acknowledged yet."""
         return self._journal.unsent()
-
-    def _tags(self, state: str) -> dict[str, str]:
-        record = self.record
-        tags = {
-            "mmrun.status": state,
-            "mmrun.attempts": str(record.attempt),
-            **summary(record, state),
-        }
-        if record.data_version is not None:
-            tags["mmrun.data"] = record.data_version
-        if record.diverged_at is not None:
-            word = "overridden" if record.overrides else "diverged"
-            tags["mmrun.replay"] = f"{word}@{record.diverged_at}"
-        return tags
 
 
 class Saver:
@@ -235,15 +221,6 @@ def read_pending(folder: Path) -> list[Point]:
     return [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def summary(record: AttemptRecord, state: str) -> dict[str, str]:
-    """Return the tag that tells people what became of an attempt."""
-    span = f"from step {record.from_step}"
-    if record.to_step is not None:
-        span = f"steps {record.from_step} to {record.to_step}"
-    changed = "; ".join(f"{key}: {old} → {new}" for key, (old, new) in record.overrides.items())
-    return {f"mmrun.attempt.{record.attempt}": f"{span}, {state}{changed and f'; {changed}'}"}
-
-
 def checkpoint_tags(stored: Sequence[Saved]) -> Mapping[str, str]:
     """Return the hints for people: which checkpoint is latest, which is best."""
     return {
@@ -251,28 +228,3 @@ def checkpoint_tags(stored: Sequence[Saved]) -> Mapping[str, str]:
         for what, saved in (("latest", newest(stored)), ("best", best(stored)))
         if saved is not None
     }
-
-
-def save_record(store: RunStore, record: AttemptRecord) -> None:
-    """Store ``attempts/<k>.json``, replacing an earlier state of it."""
-    path = f"{FOLDER}/{record.attempt}.json"
-    store.artifacts(record.run_id).write(path, record.to_json().encode())
-
-
-def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
-    """Return the record of the newest attempt, or None where there was none.
-
-    One that cannot be read is passed over: a damaged record must not stop the run for ever.
-    """
-    artifacts = store.artifacts(run_id)
-    names = [Path(entry.path).name for entry in artifacts.list(FOLDER)]
-    numbers = [
-        int(stem) for stem in (name.removesuffix(".json") for name in names) if stem.isdigit()
-    ]
-    for number in sorted(numbers, reverse=True):
-        text = artifacts.read(f"{FOLDER}/{number}.json")
-        try:
-            return AttemptRecord.from_json(text or "")
-        except TrackingError as error:
-            logger.warning("attempt %d of run %s: %s", number, run_id, error)
-    return None

@@ -11,7 +11,7 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import Reference
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.loading import flat
-from mmrun.errors import DataError
+from mmrun.errors import CheckpointError, DataError
 from mmrun.provenance.data import data_version, same_data
 from mmrun.provenance.source import SourceState, source_state
 from mmrun.tracking.attempts import changes
@@ -71,6 +71,8 @@ def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginni
     if data_differs(past, data) and not accept_data_change:
         _refuse_changed_data(changed)
     found, checkpoint = _find_checkpoint(place, past, only_look=only_look)
+    if found is not None:
+        _refuse_average(found)
     return Beginning(
         place=place,
         past=past,
@@ -80,6 +82,14 @@ def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginni
         changed=changed,
         source=source_state(),
     )
+
+
+def _refuse_average(found: Found) -> None:
+    if found.manifest is not None and found.manifest.average_of:
+        raise CheckpointError(
+            f"{found.path} is a mean of checkpoints, which has no optimizer's state to go on with",
+            hint="use it with 'mmrun generate --model_name_or_path', or resume from a checkpoint",
+        )
 
 
 def data_differs(past: Past, data: str) -> bool:

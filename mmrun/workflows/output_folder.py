@@ -10,7 +10,7 @@ from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.run_file import NAME as RUN_FILE
 
-OWN = frozenset({"setup", "train", "generate", "journal", "spool", RUN_FILE})
+OWN = frozenset({"setup", "train", "generate", "average", "journal", "spool", RUN_FILE})
 
 
 def refuse_foreign(output_dir: Path) -> None:
@@ -66,8 +66,8 @@ def clear(output_dir: Path) -> None:
         what = " and ".join(f"{count} {name}" for name, count in waiting.items())
         raise TrackingError(
             f"{output_dir} still holds {what} of the run before that were not sent",
-            hint="go on with that run once, so that they are sent, or use another --output_dir",
+            hint=f"send them with 'mmrun sync {output_dir}', or use another --output_dir",
         )
-    for name in ("train", "generate", "spool", "journal"):
+    for name in ("train", "generate", "average", "spool", "journal"):
         shutil.rmtree(output_dir / name, ignore_errors=True)
     (output_dir / RUN_FILE).unlink(missing_ok=True)

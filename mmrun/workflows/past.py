@@ -12,7 +12,7 @@ from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.journal import read_journals
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Point, Run, RunStore
-from mmrun.workflows.attempt import last_record
+from mmrun.workflows.records import last_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,12 @@ class Past:
     def flat_config(self) -> dict[str, str]:
         """The configuration of the last attempt, flat; empty before the first one."""
         return flat_tree(self.last.config) if self.last is not None else {}
+
+    def reached(self, journal: Path) -> int:
+        """Return the last step that is known to have been done."""
+        recorded = self.last.to_step if self.last is not None else None
+        journaled = (p.step for points in read_journals(journal).values() for p in points)
+        return max([recorded or 0, *journaled])
 
     def experiment(self, overrides: Sequence[Override]) -> Experiment:
         """Return the configuration of the last attempt with ``overrides`` on top."""

@@ -130,8 +130,12 @@ def find_place(wanted: Wanted) -> Place:
     )
 
 
-def open_store(experiment: Experiment | None, run_file: RunFile | None) -> RunStore:
-    """Open the store that counts: the environment's, the file's, the folder's, the default."""
+def open_store(
+    experiment: Experiment | None, run_file: RunFile | None, *, uri: str | None = None
+) -> RunStore:
+    """Open the store that counts: ``uri``, the environment's, the file's, the folder's."""
+    if uri is not None:
+        return MlflowStore(uri)
     configured = experiment.tracking.uri if experiment is not None else None
     if configured is None and run_file is not None:
         configured = run_file.tracking_uri

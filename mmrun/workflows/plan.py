@@ -1,7 +1,8 @@
-"""What a training would do: the text of ``mmrun train --dry-run``."""
+"""What a training would do: what ``mmrun train --dry-run`` says."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmrun.workflows.beginning import Beginning, data_differs
@@ -15,9 +16,18 @@ class Plan:
     output_dir: str
     attempt: int
     checkpoint: str | None
+    where: str | None = None
+    """``local``, ``remote`` (in the store), or ``path``."""
+    from_step: int = 0
     rejected: Sequence[str] = ()
+    again: int = 0
+    """How many steps were done before and will be done again, as far as is known."""
     changed: Mapping[str, tuple[Any, Any]]
     data_changed: bool = False
+    code: tuple[str | None, str | None] | None = None
+    """The git revision then and now, where it is another one."""
+    uncommitted: bool = False
+    versions: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
 
     def text(self) -> str:
         """Say it in lines."""
@@ -25,24 +35,68 @@ class Plan:
             f"run         {self.run_id or 'a new one'}",
             f"folder      {self.output_dir}",
             f"attempt     {self.attempt}",
-            f"checkpoint  {self.checkpoint or 'none: from step 0'}",
+            f"checkpoint  {self._checkpoint()}",
         ]
         lines += [f"  passed over: {reason}" for reason in self.rejected]
+        if self.again:
+            last = self.from_step + self.again
+            lines.append(
+                f"again       steps {self.from_step + 1} to {last}, which were done before"
+            )
         lines += [f"changes     {key}: {old} → {new}" for key, (old, new) in self.changed.items()]
         if self.data_changed:
             lines.append("changes     the data behind the same paths")
+        if self.code is not None:
+            then, now = (revision[:12] if revision else "none" for revision in self.code)
+            lines.append(f"changes     code: revision {then} → {now}")
+        if self.uncommitted:
+            lines.append("changes     code: there are uncommitted changes")
+        lines += [
+            f"changes     version of {name}: {old or 'none'} → {new or 'none'}"
+            for name, (old, new) in self.versions.items()
+        ]
         return "\n".join(lines)
+
+    def _checkpoint(self) -> str:
+        if self.checkpoint is None:
+            return "none: from step 0"
+        return f"{self.checkpoint}, {'in the store' if self.where == 'remote' else self.where}"
+
+    def json(self) -> str:
+        """Say it for programs."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
 
 def plan_of(beginning: Beginning) -> Plan:
     """Put what was decided into words."""
-    place, found = beginning.place, beginning.found
+    place, found, last = beginning.place, beginning.found, beginning.past.last
+    source = beginning.source
     return Plan(
         run_id=place.run.run_id if place.run is not None else None,
         output_dir=str(place.output_dir),
         attempt=beginning.past.attempts + 1,
-        checkpoint=f"{found.name}, {found.where}" if found is not None else None,
+        checkpoint=found.name if found is not None else None,
+        where=found.where if found is not None else None,
+        from_step=beginning.step,
         rejected=[str(one) for one in found.rejected] if found is not None else (),
+        again=max(beginning.past.reached(place.output_dir / "journal") - beginning.step, 0),
         changed=beginning.changed,
         data_changed=data_differs(beginning.past, beginning.data),
+        code=(
+            (last.git, source.git_revision)
+            if last is not None and last.git != source.git_revision
+            else None
+        ),
+        uncommitted=source.dirty and last is not None,
+        versions=_changed(last.versions, source.versions) if last is not None else {},
     )
+
+
+def _changed(
+    then: Mapping[str, str], now: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    return {
+        name: (then.get(name), now.get(name))
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    }

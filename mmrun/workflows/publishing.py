@@ -8,10 +8,18 @@ from mmrun.checkpoints.policy import Lineage, Retention, Saved
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.uploader import Listener
+from mmrun.config.schema import TrainingSection
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.attempt import checkpoint_tags
 from mmrun.workflows.place import Place
+
+
+def _local(training: TrainingSection) -> int | None:
+    """Return how many stay on disk: no fewer than are averaged at the end."""
+    if training.save_total_limit is None or training.average_last is None:
+        return training.save_total_limit
+    return max(training.save_total_limit, training.average_last)
 
 
 def publisher_of(
@@ -31,7 +39,7 @@ def publisher_of(
         run_id=place.run_id,
         spool=place.output_dir / "spool",
         retention=Retention(
-            local=training.save_total_limit, last=tracking.keep_last, best=tracking.keep_best
+            local=_local(training), last=tracking.keep_last, best=tracking.keep_best
         ),
         lineage=lineage,
         resumed_from=resumed_from,

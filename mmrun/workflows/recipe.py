@@ -98,8 +98,12 @@ def prepare_recipe(beginning: Beginning, *, setup_path: Path | None) -> Recipe:
     """
     from mmrun.data.dataset import load_dataset_actor
     from mmrun.training.arguments import build_arguments
+    from mmrun.training.readable import check_readable
 
     hide_library_bars()
+    if beginning.checkpoint is not None:
+        manifest = beginning.found.manifest if beginning.found is not None else None
+        check_readable(beginning.checkpoint, versions=manifest.versions if manifest else {})
     experiment = beginning.place.experiment
     arguments = build_arguments(experiment, output_dir=beginning.place.output_dir)
     actors = _actors(beginning, setup_path=setup_path)

@@ -20,14 +20,16 @@ from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.sender import Sender
-from mmrun.tracking.store import Point, RunStatus
+from mmrun.tracking.store import Point, RunStatus, UnreachableError
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.attempt import Attempt, Saver, read_pending, save_record, summary
+from mmrun.workflows.attempt import Attempt, Saver, read_pending
+from mmrun.workflows.averaging import average_last
 from mmrun.workflows.beginning import LENGTHS, Beginning
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
 from mmrun.workflows.past import earlier_points
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
+from mmrun.workflows.records import save_record, summary
 
 if TYPE_CHECKING:
     from mmrun.training.trainer import ResumableTrainer
@@ -293,13 +295,26 @@ def _end(session: Session) -> str:
     step = session.trainer.step
     unsent = session.publisher.drain(FLUSH_S if reason is None else session.grace_s)
     session.publisher.stop()
+    place = session.beginning.place
     if unsent:
-        logger.warning("not sent yet, kept in the spool: %s", ", ".join(unsent))
+        logger.warning(
+            "not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), place.output_dir
+        )
     session.lease.check()
     if reason is not None:
         _stopped(session, reason, step)
-    session.attempt.close(FINISHED, status="FINISHED", flush_s=FLUSH_S)
-    return f"run {session.attempt.record.run_id} is done at step {step}"
+    if (count := place.experiment.training.average_last) is not None:
+        average_last(place, count, lineage=_steps(session.attempt.record))
+    try:
+        sent = session.attempt.close(FINISHED, status="FINISHED", flush_s=FLUSH_S)
+    except UnreachableError as away:
+        raise TrackingError(
+            f"the training is done at step {step} and saved in {place.output_dir}, but that could "
+            f"not be recorded: {away}",
+            hint=f"when the server answers again: mmrun sync {place.output_dir}",
+        ) from away
+    said = f"run {place.run_id} is done at step {step}"
+    return said if sent else f"{said}; 'mmrun sync {place.output_dir}' sends the last metrics"
 
 
 def _stopped(session: Session, reason: str, step: int) -> NoReturn:

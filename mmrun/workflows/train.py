@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment
@@ -11,6 +12,7 @@ from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.beginning import begin
+from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.new_run import start_run
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, find_place
@@ -35,6 +37,8 @@ class TrainRequest:
     resume_from_checkpoint: str | None = None
     overwrite_output_dir: bool | None = None
     dry_run: bool = False
+    form: Literal["table", "json"] = "table"
+    """How a dry run is written."""
     steal: bool = False
     accept_data_change: bool = False
 
@@ -53,7 +57,7 @@ def train(request: TrainRequest) -> str:
         place = find_place(request)
         if request.dry_run:
             plan = begin(place, accept_data_change=request.accept_data_change, only_look=True)
-            return plan_of(plan).text()
+            return plan_of(plan).text() if request.form == "table" else plan_of(plan).json()
         with folder_lock(place.output_dir), ExitStack() as held:
             return _train(place, request, wish=wish, held=held)
 
@@ -63,6 +67,7 @@ def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitSta
     if place.run is not None:
         lease = held.enter_context(Lease(place.store, place.run_id, steal=request.steal))
         # Whoever held it until now may have logged since the run was read.
+        deliver_ending(place.store, place.output_dir / "journal")
         place = replace(place, run=place.store.read(place.run_id))
         if place.fresh:
             _make_room(place, request)

@@ -12,7 +12,15 @@ from mmrun.cli.settings import settings_of
 from mmrun.errors import UsageError
 
 TABLE = """\
+checkpoints average: --help nothing, --output value, --output_dir value, --tracking_uri value,\
+ --verbose nothing
 checkpoints list: --format value, --help nothing, --tracking_uri value, --verbose nothing
+checkpoints pin: --help nothing, --output_dir value, --remove boolean, --tracking_uri value,\
+ --verbose nothing
+checkpoints prune: --dry-run boolean, --help nothing, --keep_best value, --keep_last value,\
+ --tracking_uri value, --verbose nothing
+checkpoints pull: --help nothing, --output_dir value, --tracking_uri value, --verbose nothing
+checkpoints verify: --help nothing, --tracking_uri value, --verbose nothing
 demo data: --help nothing, --kind value, --seed value, --verbose nothing
 demo run: --help nothing, --verbose nothing
 generate: --config_path value, --help nothing, --metric_name value, --modality value,\
@@ -21,8 +29,9 @@ generate: --config_path value, --help nothing, --metric_name value, --modality v
 setup: --config_path value, --do_dataset boolean, --do_model boolean, --do_processor boolean,\
  --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing
+sync: --help nothing, --tracking_uri value, --verbose nothing
 train: --accept-data-change boolean, --config_path value, --dry-run boolean,\
- --help nothing, --help-training maybe, --modality value, --output_dir value,\
+ --format value, --help nothing, --help-training maybe, --modality value, --output_dir value,\
  --overwrite_output_dir boolean, --resume_from_checkpoint value, --set value, --setup_path value,\
  --steal boolean, --task value, --verbose nothing
 """

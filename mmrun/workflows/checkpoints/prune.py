@@ -10,9 +10,9 @@ from mmrun.checkpoints.retention import Selected, bytes_of, select
 from mmrun.config.loading import load_experiment
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.store import RunStore
-from mmrun.workflows.attempt import last_record
 from mmrun.workflows.checkpoints.sizes import in_words
 from mmrun.workflows.checkpoints.target import find_target, lineage_of
+from mmrun.workflows.records import last_record
 
 
 def prune_command(

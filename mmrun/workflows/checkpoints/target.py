@@ -14,7 +14,7 @@ from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.address import sqlite_file, tracking_uri
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import RunStore, UnreachableError
-from mmrun.workflows.attempt import last_record
+from mmrun.workflows.records import last_record
 
 NOWHERE = LocalCheckpoints(Path("/nonexistent"))
 """The checkpoints on this machine, for a run that was named by its id."""

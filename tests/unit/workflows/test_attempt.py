@@ -10,7 +10,8 @@ from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
-from mmrun.workflows.attempt import Attempt, last_record, read_pending, write_pending
+from mmrun.workflows.attempt import Attempt, read_pending, write_pending
+from mmrun.workflows.records import last_record
 from tests.fakes import MemoryStore
 from tests.unit.tracking.points import point
 

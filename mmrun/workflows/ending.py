@@ -1,0 +1,67 @@
+"""How an attempt ended: written down on this disk first, since the server may be away just then.
+
+The file ``journal/ended.json`` is there for as long as the store was not told.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrun.files import write_whole
+from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.store import RunStatus, RunStore
+from mmrun.workflows.records import last_record, run_tags, save_record, summary
+
+_NAME = "ended.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What is to be said about an attempt that is over."""
+
+    record: AttemptRecord
+    status: RunStatus
+    error: str = ""
+    """The traceback of what failed."""
+
+
+def write_ending(journal: Path, ending: Ending) -> None:
+    """Keep ``ending`` until it is delivered."""
+    content = {
+        "status": ending.status,
+        "error": ending.error,
+        "record": json.loads(ending.record.to_json()),
+    }
+    write_whole(journal / _NAME, json.dumps(content, indent=1) + "\n")
+
+
+def read_ending(journal: Path) -> Ending | None:
+    """Return the ending that the store was not told, if there is one."""
+    path = journal / _NAME
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    record = AttemptRecord.from_json(json.dumps(content["record"]))
+    return Ending(record=record, status=content["status"], error=content["error"])
+
+
+def deliver_ending(store: RunStore, journal: Path) -> Ending | None:
+    """Tell the store how the last attempt of this folder ended, if it was not told; return that.
+
+    Where another machine went on meanwhile, only the attempt's own record is put right.
+    """
+    ending = read_ending(journal)
+    if ending is None:
+        return None
+    record, ended = ending.record, ending.record.ended or ""
+    newest = last_record(store, record.run_id)
+    save_record(store, record)
+    if newest is None or newest.attempt <= record.attempt:
+        if ending.error:
+            store.artifacts(record.run_id).write("error.txt", ending.error.encode())
+        store.set_tags(record.run_id, run_tags(record, ended))
+        store.set_status(record.run_id, ending.status)
+    else:
+        store.set_tags(record.run_id, summary(record, ended))
+    (journal / _NAME).unlink()
+    return ending

@@ -1,0 +1,61 @@
+"""What the store knows of a run's attempts: their records, and the tags for people."""
+
+import logging
+from pathlib import Path
+
+from mmrun.errors import TrackingError
+from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.store import RunStore
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "attempts"
+
+
+def run_tags(record: AttemptRecord, state: str) -> dict[str, str]:
+    """Return the tags that tell people how the run stands, as its last attempt knows it."""
+    tags = {
+        "mmrun.status": state,
+        "mmrun.attempts": str(record.attempt),
+        **summary(record, state),
+    }
+    if record.data_version is not None:
+        tags["mmrun.data"] = record.data_version
+    if record.diverged_at is not None:
+        word = "overridden" if record.overrides else "diverged"
+        tags["mmrun.replay"] = f"{word}@{record.diverged_at}"
+    return tags
+
+
+def summary(record: AttemptRecord, state: str) -> dict[str, str]:
+    """Return the tag that tells people what became of an attempt."""
+    span = f"from step {record.from_step}"
+    if record.to_step is not None:
+        span = f"steps {record.from_step} to {record.to_step}"
+    changed = "; ".join(f"{key}: {old} → {new}" for key, (old, new) in record.overrides.items())
+    return {f"mmrun.attempt.{record.attempt}": f"{span}, {state}{changed and f'; {changed}'}"}
+
+
+def save_record(store: RunStore, record: AttemptRecord) -> None:
+    """Store ``attempts/<k>.json``, replacing an earlier state of it."""
+    path = f"{FOLDER}/{record.attempt}.json"
+    store.artifacts(record.run_id).write(path, record.to_json().encode())
+
+
+def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
+    """Return the record of the newest attempt, or None where there was none.
+
+    One that cannot be read is passed over: a damaged record must not stop the run for ever.
+    """
+    artifacts = store.artifacts(run_id)
+    names = [Path(entry.path).name for entry in artifacts.list(FOLDER)]
+    numbers = [
+        int(stem) for stem in (name.removesuffix(".json") for name in names) if stem.isdigit()
+    ]
+    for number in sorted(numbers, reverse=True):
+        text = artifacts.read(f"{FOLDER}/{number}.json")
+        try:
+            return AttemptRecord.from_json(text or "")
+        except TrackingError as error:
+            logger.warning("attempt %d of run %s: %s", number, run_id, error)
+    return None

@@ -1,0 +1,90 @@
+"""What ``mmrun sync`` does: send what a training left, and say how it ended."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmrun.checkpoints.spool import Spool
+from mmrun.errors import TrackingError, UsageError
+from mmrun.tracking.journal import Journal
+from mmrun.tracking.lease import Lease, folder_lock
+from mmrun.tracking.run_file import RunFile, read_run_file
+from mmrun.tracking.sender import Sender
+from mmrun.tracking.store import RunStore
+from mmrun.workflows.ending import deliver_ending
+from mmrun.workflows.output_folder import unsent
+from mmrun.workflows.past import read_past
+from mmrun.workflows.place import Place, open_store
+from mmrun.workflows.publishing import Hints, publisher_of
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 60.0
+
+
+def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
+    """Send the metric points and checkpoints that wait in ``output_dir``.
+
+    Args:
+        output_dir: What a training wrote to.
+        tracking_uri: Where the run is recorded, if it moved.
+
+    Raises:
+        UsageError: no training wrote there.
+        TrackingError: the store does not answer or refuses, or a process works on the run.
+    """
+    run_file = read_run_file(output_dir)
+    if run_file is None:
+        raise UsageError(
+            f"{output_dir} has no run.json: no training wrote to it",
+            hint="give the folder that 'mmrun train' wrote to",
+        )
+    waiting = unsent(output_dir)
+    store = open_store(None, run_file, uri=tracking_uri)
+    run = store.read(run_file.run_id)
+    with folder_lock(output_dir), Lease(store, run.run_id) as lease:
+        _send(output_dir, store, run_file, lease=lease)
+        ending = deliver_ending(store, output_dir / "journal")
+    left = unsent(output_dir)
+    sent = _in_words({what: count - left.get(what, 0) for what, count in waiting.items()})
+    if left:
+        raise TrackingError(
+            f"{_in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
+            hint="see that the tracking server and its artifact store work, then try again",
+        )
+    said = f"run {run.run_id}: sent {sent}" if sent else f"run {run.run_id}: nothing was waiting"
+    return said if ending is None else f"{said}; its last attempt: {ending.record.ended}"
+
+
+def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease) -> None:
+    run = store.read(run_file.run_id)
+    past = read_past(store, run, run_file)
+    place = Place(
+        experiment=past.experiment(()),
+        output_dir=output_dir,
+        store=store,
+        run=run,
+        run_file=run_file,
+        launched=None,
+        reference=None,
+        fresh=False,
+    )
+    publisher = publisher_of(
+        place, lineage=past.lineage, lease=lease, listener=Hints(store, run.run_id)
+    )
+    journal = Journal(output_dir / "journal", attempt=past.attempts)
+    with Sender(store, run.run_id, journal) as sender:
+        publisher.recover()
+        sender.flush(_PATIENCE_S)
+        publisher.drain(_PATIENCE_S)
+        publisher.stop()
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def _reasons(output_dir: Path) -> str:
+    spool = Spool(output_dir / "spool")
+    states = [str(spool.state(saved.name)) for saved in spool.waiting()]
+    return states[0] if states else "the server did not take them in time"
