@@ -29,6 +29,10 @@ _OUTSIDE = ".."
 Where = Literal["local", "remote", "path"]
 
 
+class _TableIsWrong(Exception):  # noqa: N818 (never leaves this module)
+    """A checkpoint in the store is not the one that the table of contents names."""
+
+
 class NothingSaved(CheckpointError):  # noqa: N818 (a state that a resume may accept)
     """The run has no checkpoint at all that counts: its training starts at step 0."""
 
@@ -158,8 +162,7 @@ class Archive:
             raise CheckpointError(
                 f"{reference.uri} does not say which run it is of", hint=f"write {FORMS}"
             )
-        every, broken = self.survey()
-        return self._choose(reference, every, broken=broken, lineage=lineage, but=())
+        return self._chosen(reference, lineage=lineage, but=())
 
     def bring(self, found: Found) -> Path:
         """Return a verified local folder of ``found``, restored from the store if it is there."""
@@ -205,11 +208,25 @@ class Archive:
                     raise
                 logger.warning("%s is passed over: %s", found.name, error)
                 but += (_rejected(found, str(error)),)
-            every, broken = self.survey()
-            found = self._choose(reference, every, broken=broken, lineage=lineage, but=but)
+            found = self._chosen(reference, lineage=lineage, but=but)
 
-    def survey(self) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
-        """Return the run's checkpoints, newest first, and the folders that have no manifest."""
+    def _chosen(
+        self, reference: Reference, *, lineage: Lineage, but: tuple[Rejected, ...]
+    ) -> Found:
+        every, broken = self.survey()
+        try:
+            return self._choose(reference, every, broken=broken, lineage=lineage, but=but)
+        except _TableIsWrong:
+            every, broken = self.survey(trusting=False)
+            return self._choose(reference, every, broken=broken, lineage=lineage, but=but)
+
+    def survey(self, *, trusting: bool = True) -> tuple[Sequence[Candidate], Sequence[Rejected]]:
+        """Return the run's checkpoints, newest first, and the folders that have no manifest.
+
+        Without ``trusting``, every manifest in the store is read.
+        """
+        if self._remote is not None and not trusting:
+            self._remote.distrust_table()
         at_hand = list(self._local.entries())
         here = [*self._waiting(), *self._local.set_aside(), *at_hand]
         local = {
@@ -303,10 +320,8 @@ class Archive:
             manifest = self._remote.manifest(there.name)
         except CheckpointError as error:
             return None, str(error)
-        if manifest is None:
-            return None, NO_MANIFEST
-        if Saved.of(manifest, name=there.name).key != there.key:
-            return None, f"its {MANIFEST} is not the one that was stored under this name"
+        if manifest is None or Saved.of(manifest, name=there.name).key != there.key:
+            raise _TableIsWrong
         return manifest, None
 
     def _local_problem(self, entry: Entry, here: Manifest, stored: Manifest | None) -> str | None:

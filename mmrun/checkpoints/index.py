@@ -57,7 +57,7 @@ class Index(Record):
             sealed = tree.pop(_SEAL, None)
             if sealed == seal(tree):
                 return cls.model_validate(tree)
-        except (ValueError, ValidationError, AttributeError) as error:
+        except (ValueError, ValidationError, AttributeError, TypeError) as error:
             logger.debug("the table of checkpoints cannot be used: %s", error)
         return cls()
 

@@ -63,6 +63,10 @@ class RemoteCheckpoints:
         """Return every folder with a checkpoint's name and its manifest, newest first."""
         return _at_once(self._entry, self._names())
 
+    def distrust_table(self) -> None:
+        """Read every manifest from now on: what the table of contents said was not so."""
+        self._table = {}
+
     @cached_property
     def _table(self) -> dict[str, Saved]:
         return Index.from_json(self._artifacts.read(_INDEX)).saved()

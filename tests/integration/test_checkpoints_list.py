@@ -114,7 +114,7 @@ def test_a_broken_one_says_why(trained: Trained) -> None:
 
     assert [(row["step"], row["whole"], row["state"]) for row in listed] == [
         (10, False, "it has no manifest.json"),
-        (10, False, "in the store: its upload never finished"),
+        (10, False, "its upload never finished"),
         (
             15,
             False,

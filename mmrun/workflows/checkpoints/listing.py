@@ -78,7 +78,7 @@ def _examined(
     target: Target, remote: RemoteCheckpoints | None, *, lineage: Lineage
 ) -> Sequence[Row]:
     archive = Archive(target.local, remote, run_id=target.run_id)
-    candidates, broken = archive.survey()
+    candidates, broken = archive.survey(trusting=False)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         examined = list(pool.map(lambda one: list(archive.examine(one)), candidates))
     copies = {one.saved.key: found for one, found in zip(candidates, examined, strict=True)}

@@ -1,7 +1,7 @@
 """Small checkpoints, and an artifact store in a folder that outlives the process."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmrun import files
@@ -79,10 +79,12 @@ class FolderStore:
 class Place:
     """An output folder and a store, and how a run saves there."""
 
-    def __init__(self, root: Path, *, lineage: Lineage = ()) -> None:
+    def __init__(
+        self, root: Path, *, lineage: Lineage = (), store: FolderStore | None = None
+    ) -> None:
         self.root = root
         self.local = LocalCheckpoints(root / "output/train")
-        self.store = FolderStore(root / "store")
+        self.store = store or FolderStore(root / "store")
         self.remote = RemoteCheckpoints(self.store)
         self.spool = root / "output/spool"
         self.lineage = lineage
@@ -93,6 +95,7 @@ class Place:
         retention: Retention | None = None,
         resumed_from: Manifest | None = None,
         listener: Listener | None = None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> Publisher:
         return Publisher(
             self.local,
@@ -103,6 +106,7 @@ class Place:
             lineage=self.lineage,
             resumed_from=resumed_from,
             listener=listener,
+            may_write=may_write,
         )
 
     def publish(

@@ -1,0 +1,179 @@
+"""What the training thread hands over is done beside it, and what fails there is told."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmrun.checkpoints.policy import Retention
+from mmrun.checkpoints.spool import Spool
+from mmrun.errors import CheckpointError, TrackingError
+from tests.unit.checkpoints.samples import FolderStore, Place, description, write_files
+
+
+class HangingStore(FolderStore):
+    """A store whose uploads do not end before ``go`` is set."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.go = threading.Event()
+        self.begun = threading.Event()
+
+    def upload(self, file: Path, *, to: str) -> None:
+        self.begun.set()
+        assert self.go.wait(60)
+        super().upload(file, to=to)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[tuple[Place, HangingStore]]:
+    store = HangingStore(tmp_path / "store")
+    yield Place(tmp_path, store=store), store
+    store.go.set()
+
+
+def test_a_store_that_hangs_holds_up_nothing_on_disk(
+    hanging: tuple[Place, HangingStore],
+) -> None:
+    place, store = hanging
+    publisher = place.publisher()
+
+    for step in (5, 10, 15):
+        publisher.publish(write_files(place.local.partial(step), step=step), description(step))
+    publisher.settle()
+
+    assert place.on_disk() == ["checkpoint-15", "checkpoint-10", "checkpoint-5"]
+    assert (place.local.folder / "checkpoint-last").readlink() == Path("checkpoint-15")
+    store.go.set()
+    assert publisher.drain(30) == []
+    assert place.stored() == ["checkpoint-15", "checkpoint-10", "checkpoint-5"]
+
+
+def test_a_slow_store_gets_what_would_be_kept_and_what_was_begun(
+    hanging: tuple[Place, HangingStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    place, store = hanging
+    publisher = place.publisher(retention=Retention(last=1, best=1))
+
+    publisher.publish(write_files(place.local.partial(5), step=5), description(5))
+    assert store.begun.wait(30)
+    for step, loss in ((10, 0.5), (15, 2.0), (20, 3.0)):
+        partial = write_files(place.local.partial(step), step=step)
+        publisher.publish(partial, description(step, metrics={"eval_loss": loss}))
+    publisher.settle()
+
+    waiting = [saved.step for saved in Spool(place.spool).waiting()]
+    assert waiting == [5, 10, 20]  # begun, the best, the newest
+    assert "checkpoint-15.a1 is not sent" in caplog.text
+    store.go.set()
+    assert publisher.drain(30) == []
+    assert place.stored() == ["checkpoint-20", "checkpoint-10"]
+    assert place.on_disk()[0] == "checkpoint-20"
+
+
+def test_what_failed_in_the_background_is_told_at_the_next_checkpoint(place: Place) -> None:
+    publisher = place.publisher()
+    partial = write_files(place.local.partial(5), step=5)
+    (partial / "link").symlink_to("optimizer.pt")
+    publisher.publish(partial, description(5))
+
+    with pytest.raises(CheckpointError, match="link is a link"):
+        publisher.settle()
+
+    place.publish(10, publisher=publisher)
+    assert place.on_disk() == ["checkpoint-10"]
+
+
+def test_what_belongs_to_a_checkpoint_can_be_added_in_the_background(place: Place) -> None:
+    publisher = place.publisher()
+    partial = write_files(place.local.partial(5), step=5)
+
+    publisher.publish(
+        partial, description(5), complete=lambda: (partial / "late.json").write_text("{}")
+    )
+    publisher.settle()
+
+    assert (place.local.path("checkpoint-5") / "late.json").exists()
+    assert place.local.problem("checkpoint-5") is None
+
+
+def test_what_could_not_be_queued_is_queued_later(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.spool.parent.mkdir(parents=True)
+    place.spool.touch()  # a file where the folder should be
+    publisher = place.publisher()
+    partial = write_files(place.local.partial(5), step=5)
+    publisher.publish(partial, description(5))
+    publisher.settle()
+    assert "could not be queued for the store" in caplog.text
+    assert place.stored() == []
+
+    place.spool.unlink()
+
+    assert publisher.drain(30) == []
+    assert place.stored() == ["checkpoint-5"]
+
+
+def test_the_local_folder_may_go_while_its_upload_runs(
+    hanging: tuple[Place, HangingStore],
+) -> None:
+    place, store = hanging
+    publisher = place.publisher()
+    publisher.publish(write_files(place.local.partial(5), step=5), description(5))
+    assert store.begun.wait(30)
+
+    shutil.rmtree(place.local.folder)
+    store.go.set()
+
+    assert publisher.drain(30) == []
+    assert place.stored() == ["checkpoint-5"]
+
+
+def test_a_process_that_lost_the_run_sends_nothing_more(place: Place) -> None:
+    held = threading.Event()
+    publisher = place.publisher(may_write=held.is_set)
+
+    place.publish(5, publisher=publisher)
+
+    assert place.on_disk() == ["checkpoint-5"]
+    assert place.stored() == []
+    assert [saved.step for saved in Spool(place.spool).waiting()] == [5]
+
+
+def test_why_an_upload_failed_stays_with_it(place: Place) -> None:
+    place.store.away = True
+
+    place.publish(5)
+
+    (waiting,) = Spool(place.spool).waiting()
+    state = Spool(place.spool).state(waiting.name)
+    assert state.tries >= 1
+    assert state.error == "the store does not answer"
+    assert str(state).endswith(": the store does not answer")
+
+    place.store.away = False
+    place.publisher().drain(30)
+
+    assert not list(place.spool.rglob("*.json"))
+
+
+def test_a_full_store_costs_no_checkpoint_on_disk(place: Place) -> None:
+    class Full(FolderStore):
+        def upload(self, file: Path, *, to: str) -> None:
+            raise TrackingError("no space left on device")
+
+    full = Place(place.root, store=Full(place.root / "store"))
+
+    full.publish(5)
+
+    assert full.on_disk() == ["checkpoint-5"]
+    (waiting,) = Spool(full.spool).waiting()
+    assert Spool(full.spool).state(waiting.name).error == "no space left on device"
