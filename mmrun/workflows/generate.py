@@ -159,7 +159,7 @@ def _obtain(place: Place, lineage: Lineage) -> tuple[Reference, tuple[Found, Pat
 def _name(found: Found, lineage: Lineage) -> str:
     """Return what the checkpoint is called, wherever a copy of it lies."""
     manifest = found.manifest
-    if manifest is None:
+    if manifest is None or manifest.average_of:
         return found.name
     dead = superseded(Saved.of(manifest, name=found.name), lineage)
     return f"checkpoint-{found.step}" + (f".a{manifest.attempt}" if dead else "")

@@ -113,6 +113,8 @@ def _origin(found: Found) -> str:
     manifest = found.manifest
     if manifest is None:
         return str(found.path)
+    if manifest.average_of:
+        return f"mean of {', '.join(manifest.average_of)}"
     return f"{manifest.run_id}@{manifest.step}.a{manifest.attempt}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmrun.checkpoints.spool import Spool
+from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.lease import Lease, folder_lock
@@ -60,7 +61,7 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
     run = store.read(run_file.run_id)
     past = read_past(store, run, run_file)
     place = Place(
-        experiment=past.experiment(()),
+        experiment=past.experiment(()) if past.last is not None else Experiment(),
         output_dir=output_dir,
         store=store,
         run=run,
