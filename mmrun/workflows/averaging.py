@@ -21,8 +21,8 @@ NAME = "average"
 def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
     """Write the mean of the newest ``count`` checkpoints on this disk, and store it with the run.
 
-    It lies in ``OUTPUT_DIR/average`` and among the run's artifacts under ``average/``, its
-    manifest last.
+    It lies in ``OUTPUT_DIR/average`` and, where checkpoints are stored at all, among the run's
+    artifacts under ``average/``, its manifest last.
     """
     found = _newest(LocalCheckpoints(place.output_dir / "train"), count, lineage=lineage)
     if len(found) < count:
@@ -33,6 +33,8 @@ def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     manifest = write_average(found, to=folder)
     logger.info("the mean of %s is in %s", ", ".join(manifest.average_of), folder)
+    if not place.experiment.tracking.log_checkpoints:
+        return
     try:
         artifacts = place.store.artifacts(place.run_id)
         for name in [*(entry.path for entry in manifest.files), MANIFEST]:
