@@ -69,3 +69,26 @@ def project(small_data: Path, tmp_path: Path) -> Project:
     project = Project(tmp_path / "project")
     project.write(small_data)
     return project
+
+
+@pytest.fixture(scope="session")
+def frozen_at(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Train a model whose backbone is frozen, so that checkpoints share a file."""
+    base = tmp_path_factory.mktemp("frozen")
+    project = Project(base / "project")
+    project.write(small_data)
+    project.change("  feat_dim: 64\n", "  feat_dim: 64\n  freeze_backbone: true\n")
+    project.train_to_the_end()
+    project.keep(base / "copy")
+    return project.folder, base / "copy"
+
+
+@pytest.fixture
+def frozen(frozen_at: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A finished run; its checkpoints here are of steps 6, 12, 18, 23, in the store the last 3."""
+    folder, copy = frozen_at
+    project = Project(folder)
+    project.restore(copy)
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return project
