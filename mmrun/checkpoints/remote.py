@@ -270,6 +270,7 @@ class RemoteCheckpoints:
             if name in listed:
                 raise
             return f"{entry.path} is missing"  # the store answers, and has no such file
+        faults.reach("restore.file")
         return manifests.content_problem(to, entry)
 
     # Deleting

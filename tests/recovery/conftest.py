@@ -83,6 +83,12 @@ def frozen_at(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     return project.folder, base / "copy"
 
 
+@pytest.fixture(scope="session")
+def frozen_alone(frozen_at: tuple[Path, Path]) -> Project:
+    """The run with the frozen backbone that was left alone, to compare with."""
+    return Project(frozen_at[1])
+
+
 @pytest.fixture
 def frozen(frozen_at: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Project:
     """A finished run; its checkpoints here are of steps 6, 12, 18, 23, in the store the last 3."""

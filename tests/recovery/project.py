@@ -215,7 +215,8 @@ class Project:
 
     def weights(self, step: int) -> Mapping[str, torch.Tensor]:
         """Return the weights of a checkpoint in the output folder."""
-        return load_file(self.out / f"train/checkpoint-{step}/model.safetensors")
+        files = (self.out / f"train/checkpoint-{step}").glob("*.safetensors")
+        return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
     def _rows(self, query: str, *values: str) -> list[Any]:
         # Read beside MLflow: what counts is what is stored, not what a client makes of it.

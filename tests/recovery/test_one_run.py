@@ -64,8 +64,9 @@ def test_killed_at_every_moment_of_a_save_in_one_run(project: Project, alone: Pr
     moments = {  # and the step that the next attempt starts from
         "checkpoint.saved@6": 0,
         "checkpoint.manifest@6": 0,
-        "checkpoint.renamed@12": 12,
-        "upload.files@18": 18,
+        "checkpoint.renamed@12!,step@13": 12,
+        "spool.linked@12!,step@13": 12,
+        "upload.files@18!,step@19": 18,
         "upload.manifest@23": 23,
     }
     for moment in moments:

@@ -18,6 +18,36 @@ reach("end")
 """
 
 
+ORDERED = """
+import threading
+from mmrun.faults import reach
+thread = threading.Thread(target=lambda: (print("other", flush=True), reach("sent", step=5)))
+thread.start()
+reach("step", step=6)
+print("step", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param("sent@5,step@6", id="one waits for the other and dies"),
+        pytest.param("sent@5!,step@6", id="one waits for the other to die"),
+    ],
+)
+def test_moments_of_threads_can_be_put_in_order(wanted: str) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", ORDERED],
+        env={"MMRUN_KILL_AT": wanted},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert finished.returncode == -signal.SIGKILL
+    assert finished.stdout.split() == ["other"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "printed"),
     [

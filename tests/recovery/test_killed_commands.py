@@ -1,0 +1,112 @@
+"""Commands on checkpoints that die half-way, meet each other, or find their folder gone."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.tracking.mlflow_store import MlflowStore
+from tests.recovery.project import MMRUN, Project, assert_one_run_like, outside
+
+
+def remote_of(project: Project) -> RemoteCheckpoints:
+    store = MlflowStore(f"sqlite:///{project.folder / 'mlflow.db'}")
+    return RemoteCheckpoints(store.artifacts(project.run.run_id))
+
+
+def stored_whole(project: Project) -> dict[str, str | None]:
+    """Return the checkpoints in the store and what is wrong with each."""
+    remote = remote_of(project)
+    return {
+        entry.name: entry.problem or (remote.problem(entry.name, entry.manifest))  # type: ignore[arg-type]
+        for entry in remote.entries()
+    }
+
+
+PRUNE = ("checkpoints", "prune", "out", "--keep_last", "1", "--keep_best", "0")
+
+
+@pytest.mark.parametrize("moment", ["prune.manifest@12", "prune.files@12", "prune.collect"])
+def test_a_prune_that_dies_is_finished_by_the_next(frozen: Project, moment: str) -> None:
+    leftover = frozen.artifact(f"checkpoints/shared/{'a' * 64}/old.safetensors")
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"what nothing refers to")
+    killed = frozen.mmrun(*PRUNE, MMRUN_KILL_AT=moment)
+    assert killed.code == -9, killed.said
+
+    assert stored_whole(frozen)["checkpoint-23"] is None
+    done = frozen.mmrun(*PRUNE)
+
+    assert done.code == 0, done.said
+    assert stored_whole(frozen) == {"checkpoint-23": None}
+    assert not leftover.parent.exists()
+    assert len(list(frozen.artifact("checkpoints/shared").iterdir())) == 1
+
+
+def test_two_that_prune_at_once_do_not_mix(frozen: Project) -> None:
+    pruning = [
+        subprocess.Popen(
+            [MMRUN, *PRUNE],
+            cwd=frozen.folder,
+            env=outside(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate()[0] for process in pruning]
+    codes = sorted(process.returncode for process in pruning)
+
+    assert codes in ([0, 0], [0, 6]), said
+    if codes == [0, 6]:
+        assert any("cannot be continued" in text and "process" in text for text in said), said
+    assert stored_whole(frozen) == {"checkpoint-23": None}
+
+
+def test_a_pull_that_dies_leaves_nothing_that_looks_whole(frozen: Project) -> None:
+    run_id = frozen.run.run_id
+    killed = frozen.mmrun("checkpoints", "pull", run_id, "pulled", MMRUN_KILL_AT="restore.file")
+    assert killed.code == -9, killed.said
+    assert not (frozen.folder / "pulled").exists()
+    assert remote_of(frozen).holds.being_restored() == frozenset()  # it is known to be dead
+
+    done = frozen.mmrun("checkpoints", "pull", run_id, "pulled")
+
+    assert done.code == 0, done.said
+    assert not list(frozen.folder.glob(".pulled*"))
+    assert frozen.mmrun(*PRUNE).code == 0
+
+
+def test_a_training_killed_while_it_retains_and_while_it_ends(
+    project: Project, frozen_alone: Project
+) -> None:
+    project.change("  feat_dim: 64\n", "  feat_dim: 64\n  freeze_backbone: true\n")
+    for moment in (
+        "upload.manifest@6,step@7,upload.manifest@12,step@13,upload.manifest@18,step@19,"
+        "prune.manifest@6",
+        "ended",
+    ):
+        project.train_until(moment)
+        assert project.run.status == "RUNNING"
+
+    done = project.mmrun("sync", "out")
+
+    assert done.code == 0, done.said
+    assert "its last attempt: finished" in done.said
+    assert_one_run_like(project, frozen_alone)
+    assert set(stored_whole(project).values()) == {None}
+    assert len(list(project.artifact("checkpoints/shared").iterdir())) == 1
+
+
+def test_the_local_folder_may_go_while_its_upload_runs(project: Project) -> None:
+    project.train_until("spool.linked@6,upload.shared@6!,step@7")
+    shutil.rmtree(project.out / "train")
+
+    done = project.mmrun("sync", "out")
+
+    assert done.code == 0, done.said
+    assert "sent" in done.said
+    assert stored_whole(project) == {"checkpoint-6": None}
+    assert "checkpoint-6, in the store" in project.train("--dry-run").said
