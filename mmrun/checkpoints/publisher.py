@@ -150,7 +150,8 @@ class Publisher:
         self._queue_again()
         self._uploader.drain(timeout_s)
         self._link()
-        return [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
+        waiting = [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
+        return [*waiting, *self._not_queued]
 
     def stop(self, *, at_once: bool = False) -> None:
         """End the threads; what is not sent stays in the spool.

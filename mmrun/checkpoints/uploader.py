@@ -23,6 +23,7 @@ _LONGEST_QUEUE = 16
 _LONGEST_PAUSE_S = 30.0
 _AGAIN_S = 2.0
 """How soon a store that is away is asked again when somebody waits for it."""
+_REFUSALS = 3
 _UNDER_WAY_S = 5.0
 """How much longer than its time ``drain`` waits for a request that was begun."""
 _JOIN_S = 5.0
@@ -93,6 +94,8 @@ class Uploader:
         self._asked = 0
         self._served = 0
         self._clean = True
+        self._refused = False
+        """Whether the last try was answered with a no."""
 
     def wake(self) -> None:
         """Look at the spool now."""
@@ -102,18 +105,23 @@ class Uploader:
         self._wake.set()
 
     def drain(self, timeout_s: float) -> None:
-        """Send what waits, trying again for ``timeout_s``, with a progress bar."""
+        """Send what waits, trying again for ``timeout_s``, with a progress bar.
+
+        A store that answers and refuses (its disk is full) is asked a few times only.
+        """
         deadline = time.monotonic() + timeout_s
         wanted = self._ask()
+        refusals = 0
 
         def done(seconds: float) -> bool:
-            nonlocal wanted
+            nonlocal wanted, refusals
             with self._round_ended:
                 served = self._round_ended.wait_for(lambda: self._served >= wanted, timeout=seconds)
             now = time.monotonic()
             if not served:
                 return now >= deadline + _UNDER_WAY_S
-            if self._clean or now >= deadline:
+            refusals += self._refused
+            if self._clean or now >= deadline or refusals >= _REFUSALS:
                 return True
             time.sleep(min(_AGAIN_S, max(deadline - now, 0)))
             wanted = self._ask()
@@ -203,6 +211,7 @@ class Uploader:
             if not self._stopping.is_set() and self._may_write():
                 self._settle()
         except TrackingError as error:
+            self._refused = not isinstance(error, UnreachableError)
             self._say_away(error)
             self.shorten_queue()
             return False

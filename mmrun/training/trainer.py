@@ -7,12 +7,14 @@ that was read (5.23), and `tests/architecture/test_trainer_overrides.py` fails w
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
@@ -28,6 +30,7 @@ from transformers.trainer_utils import TrainOutput
 
 from mmrun import faults
 from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
+from mmrun.errors import CheckpointError
 from mmrun.training.generators import generator_states_kept
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.position import (
@@ -390,6 +393,19 @@ class ResumableTrainer(Seq2SeqTrainer):
             return
         self.store_flos()
         folder = self._sink.open(step)
+        with _told_as_full(folder, step=step):
+            constant = self._write(folder)
+        self._sink.publish(
+            folder,
+            step=step,
+            epoch=float(self.state.epoch or 0),
+            metrics=self._metrics_here(),
+            constant=constant,
+        )
+        self._saved_step = step
+
+    def _write(self, folder: Path) -> frozenset[str]:
+        """Write everything into ``folder``; return which files training does not change."""
         self._save_model_into(folder)
         # A pickle that would carry secrets such as hub_token; the attempt's record has them masked.
         (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
@@ -400,14 +416,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._save_callbacks()
         self.state.save_to_json(str(folder / STATE))
         write_position(folder, self._position())
-        self._sink.publish(
-            folder,
-            step=step,
-            epoch=float(self.state.epoch or 0),
-            metrics=self._metrics_here(),
-            constant=constant,
-        )
-        self._saved_step = step
+        return constant
 
     def _save_model_into(self, folder: Path) -> None:
         gathered = self.is_fsdp_enabled or self.is_deepspeed_enabled
@@ -486,6 +495,23 @@ class ResumableTrainer(Seq2SeqTrainer):
             self._initial_global_step = self._before.counted_from
             start_time -= self._before.elapsed_s
         return super()._finalize_training(trial, num_train_samples, start_time)
+
+
+@contextmanager
+def _told_as_full(folder: Path, *, step: int) -> Iterator[None]:
+    """Say in words that a file could not be written; each library says it in its own way."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, RuntimeError):
+            if "inline_container" not in reason:
+                raise
+            reason = "the disk takes no more"  # what torch says of it helps nobody
+        raise CheckpointError(
+            f"checkpoint {step} could not be written to {folder.parent}: {reason}",
+            hint="make room on the disk, then run the same command again to go on",
+        ) from error
 
 
 class _Loop(TrainerCallback):

@@ -1,5 +1,6 @@
 """How a run's checkpoints reach its store, for every command that sends some."""
 
+import logging
 from collections.abc import Sequence
 
 from mmrun.checkpoints.local import LocalCheckpoints
@@ -13,6 +14,8 @@ from mmrun.tracking.lease import Lease
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.attempt import checkpoint_tags
 from mmrun.workflows.place import Place
+
+logger = logging.getLogger(__name__)
 
 
 def _local(training: TrainingSection) -> int | None:
@@ -49,9 +52,10 @@ def publisher_of(
 
 
 class Hints:
-    """A listener that keeps the hints for people up to date, and nothing else."""
+    """A listener that keeps the hints for people up to date, and counts what was sent."""
 
     def __init__(self, store: RunStore, run_id: str) -> None:
+        self.count = 0
         self._store = store
         self._run_id = run_id
 
@@ -59,7 +63,9 @@ class Hints:
         """Nothing is said of it."""
 
     def sent(self, saved: Saved, *, seconds: float) -> None:
-        """Nothing is said of it."""
+        """Say it, and count it."""
+        self.count += 1
+        logger.info("checkpoint of step %d: sent in %.1f s", saved.step, seconds)
 
     def settled(self, stored: Sequence[Saved] | None) -> None:
         """Say which checkpoints are latest and best."""

@@ -1,7 +1,7 @@
 """What ``mmrun sync`` does: send what a training left, and say how it ended."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmrun.checkpoints.spool import Spool
@@ -44,11 +44,12 @@ def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
     store = open_store(None, run_file, uri=tracking_uri)
     run = store.read(run_file.run_id)
     with folder_lock(output_dir), Lease(store, run.run_id) as lease:
-        _send(output_dir, store, run_file, lease=lease)
+        checkpoints, missed = _send(output_dir, store, run_file, lease=lease)
         ending = deliver_ending(store, output_dir / "journal")
-    left = unsent(output_dir)
-    sent = _in_words({what: count - left.get(what, 0) for what, count in waiting.items()})
-    if left:
+    left = {**unsent(output_dir), "checkpoints": len(missed)}
+    points = waiting.get("metric points", 0) - left.get("metric points", 0)
+    sent = _in_words({"metric points": points, "checkpoints": checkpoints})
+    if any(left.values()):
         raise TrackingError(
             f"{_in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
             hint="see that the tracking server and its artifact store work, then try again",
@@ -57,7 +58,10 @@ def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
     return said if ending is None else f"{said}; its last attempt: {ending.record.ended}"
 
 
-def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease) -> None:
+def _send(
+    output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease
+) -> tuple[int, Sequence[str]]:
+    """Send everything; return how many checkpoints were sent, and which were not."""
     run = store.read(run_file.run_id)
     past = read_past(store, run, run_file)
     place = Place(
@@ -70,15 +74,15 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
         reference=None,
         fresh=False,
     )
-    publisher = publisher_of(
-        place, lineage=past.lineage, lease=lease, listener=Hints(store, run.run_id)
-    )
+    hints = Hints(store, run.run_id)
+    publisher = publisher_of(place, lineage=past.lineage, lease=lease, listener=hints)
     journal = Journal(output_dir / "journal", attempt=past.attempts)
     with Sender(store, run.run_id, journal) as sender:
         publisher.recover()
         sender.flush(_PATIENCE_S)
-        publisher.drain(_PATIENCE_S)
+        missed = publisher.drain(_PATIENCE_S)
         publisher.stop()
+    return hints.count, missed
 
 
 def _in_words(counts: Mapping[str, int]) -> str:
