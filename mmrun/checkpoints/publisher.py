@@ -142,13 +142,16 @@ class Publisher:
         self._written.join()
         self.check()
 
-    def drain(self, timeout_s: float) -> Sequence[str]:
-        """Finish what was handed over, send what waits for up to ``timeout_s``; return the rest."""
+    def drain(self, timeout_s: float, *, patient: bool = False) -> Sequence[str]:
+        """Finish what was handed over, send what waits for up to ``timeout_s``; return the rest.
+
+        ``patient`` counts only the time in which the store is away.
+        """
         self.settle()
         if self._remote is None:
             return []
         self._queue_again()
-        self._uploader.drain(timeout_s)
+        self._uploader.drain(timeout_s, patient=patient)
         self._link()
         waiting = [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
         return [*waiting, *self._not_queued]

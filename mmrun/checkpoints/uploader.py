@@ -104,20 +104,23 @@ class Uploader:
             self._thread.start()
         self._wake.set()
 
-    def drain(self, timeout_s: float) -> None:
+    def drain(self, timeout_s: float, *, patient: bool = False) -> None:
         """Send what waits, trying again for ``timeout_s``, with a progress bar.
 
-        A store that answers and refuses (its disk is full) is asked a few times only.
+        ``patient`` lets uploads that get on take as long as they need: the time is that of a store
+        that is away. One that answers and refuses (its disk is full) is asked a few times only.
         """
         deadline = time.monotonic() + timeout_s
         wanted = self._ask()
         refusals = 0
 
         def done(seconds: float) -> bool:
-            nonlocal wanted, refusals
+            nonlocal wanted, refusals, deadline
             with self._round_ended:
                 served = self._round_ended.wait_for(lambda: self._served >= wanted, timeout=seconds)
             now = time.monotonic()
+            if patient and not self._away:
+                deadline = now + timeout_s
             if not served:
                 return now >= deadline + _UNDER_WAY_S
             refusals += self._refused

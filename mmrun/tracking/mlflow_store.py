@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow.entities
 import requests
+import urllib3
 from filelock import FileLock
 from mlflow.exceptions import InvalidUrlException, MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -342,9 +343,7 @@ class MlflowStore:
         return TrackingError(f"the tracking store {self._shown} refused: {reason}")
 
     def _unreachable(self, error: BaseException) -> UnreachableError:
-        root = error
-        while (deeper := root.__cause__ or root.__context__) is not None:
-            root = deeper
+        root = [error, *_beneath(error)][-1]
         return UnreachableError(
             f"the tracking server at {self._shown} does not answer: {_first_line(root)}",
             hint="start the server, or set MLFLOW_TRACKING_URI to one that runs",
@@ -509,8 +508,17 @@ def _may_pass(error: BaseException) -> bool:
         return True
     if isinstance(error, InvalidUrlException) or not isinstance(error, MlflowException):
         return False
-    under = error.__cause__ or error.__context__
-    return _code(error) == "TEMPORARILY_UNAVAILABLE" or isinstance(under, requests.RequestException)
+    return _code(error) == "TEMPORARILY_UNAVAILABLE" or any(
+        isinstance(under, requests.RequestException | urllib3.exceptions.HTTPError)
+        for under in _beneath(error)
+    )
+
+
+def _beneath(error: BaseException) -> Iterator[BaseException]:
+    """Yield what led to ``error``, the nearest first; MLflow wraps some failures twice."""
+    while (under := error.__cause__ or error.__context__) is not None:
+        yield under
+        error = under
 
 
 def _code(error: BaseException | None) -> str | None:

@@ -38,8 +38,10 @@ logger = logging.getLogger(__name__)
 
 FINISHED = "finished"
 SERVER_LOST = "loss of the tracking server"
-FLUSH_S = 60.0
-"""How long the end of a training waits for the server to take what is left."""
+FLUSH_S = 30.0
+"""How long the end of a training waits for a server that is away; `mmrun sync` sends later."""
+LEAST_S = 5.0
+"""How long it waits for metrics, however long checkpoints took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +237,7 @@ def _finish_quietly(session: Session, total: int) -> str:
     with session.sender:
         publisher.recover()
         session.sender.flush(FLUSH_S)
-        unsent = publisher.drain(FLUSH_S)
+        unsent = publisher.drain(FLUSH_S, patient=True)
         publisher.stop()
     _mend_status(beginning)
     text = f"run {beginning.place.run_id} is already done at step {beginning.step}"
@@ -293,8 +295,12 @@ def _say_where(beginning: Beginning, *, attempt: int) -> None:
 def _end(session: Session) -> str:
     reason = session.wish.reason if session.trainer.stopped_on_wish else None
     step = session.trainer.step
-    unsent = session.publisher.drain(FLUSH_S if reason is None else session.grace_s)
+    patience_s = FLUSH_S if reason is None else session.grace_s
+    begun = time.monotonic()
+    unsent = session.publisher.drain(patience_s, patient=reason is None)
     session.publisher.stop()
+    # A server that was waited for in vain is not waited for as long again.
+    flush_s = max(patience_s - (time.monotonic() - begun), LEAST_S)
     place = session.beginning.place
     if unsent:
         logger.warning(
@@ -302,11 +308,11 @@ def _end(session: Session) -> str:
         )
     session.lease.check()
     if reason is not None:
-        _stopped(session, reason, step)
+        _stopped(session, reason, step, flush_s=flush_s)
     if (count := place.experiment.training.average_last) is not None:
         average_last(place, count, lineage=_steps(session.attempt.record))
     try:
-        sent = session.attempt.close(FINISHED, status="FINISHED", flush_s=FLUSH_S)
+        sent = session.attempt.close(FINISHED, status="FINISHED", flush_s=flush_s)
     except UnreachableError as away:
         raise TrackingError(
             f"the training is done at step {step} and saved in {place.output_dir}, but that could "
@@ -317,9 +323,9 @@ def _end(session: Session) -> str:
     return said if sent else f"{said}; 'mmrun sync {place.output_dir}' sends the last metrics"
 
 
-def _stopped(session: Session, reason: str, step: int) -> NoReturn:
+def _stopped(session: Session, reason: str, step: int, *, flush_s: float) -> NoReturn:
     again = _again(session.beginning)
-    _close(session, f"stopped by {reason}", status="KILLED", flush_s=session.grace_s)
+    _close(session, f"stopped by {reason}", status="KILLED", flush_s=flush_s)
     if reason == SERVER_LOST:
         raise TrackingError(
             "the tracking server did not answer for longer than tracking.server_loss_s; "

@@ -20,7 +20,7 @@ from mmrun.workflows.publishing import Hints, publisher_of
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 30.0
 
 
 def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
@@ -80,7 +80,7 @@ def _send(
     with Sender(store, run.run_id, journal) as sender:
         publisher.recover()
         sender.flush(_PATIENCE_S)
-        missed = publisher.drain(_PATIENCE_S)
+        missed = publisher.drain(_PATIENCE_S, patient=True)
         publisher.stop()
     return hints.count, missed
 

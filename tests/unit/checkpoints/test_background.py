@@ -177,3 +177,15 @@ def test_a_full_store_costs_no_checkpoint_on_disk(place: Place) -> None:
     assert full.on_disk() == ["checkpoint-5"]
     (waiting,) = Spool(full.spool).waiting()
     assert Spool(full.spool).state(waiting.name).error == "no space left on device"
+
+
+def test_an_upload_that_gets_on_is_waited_for(hanging: tuple[Place, HangingStore]) -> None:
+    place, store = hanging
+    publisher = place.publisher()
+    publisher.publish(write_files(place.local.partial(5), step=5), description(5))
+    assert store.begun.wait(30)
+
+    threading.Timer(1.0, store.go.set).start()
+
+    assert publisher.drain(0.1, patient=True) == []
+    assert place.stored() == ["checkpoint-5"]
