@@ -2,18 +2,15 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from mmrun import files
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import Entry, folder_name
+from mmrun.checkpoints.found import Found, Rejected, Where, copy_whole, found_at
 from mmrun.checkpoints.local import SUPERSEDED, LocalCheckpoints
 from mmrun.checkpoints.manifest import MANIFEST, ForeignFormat, Manifest
-from mmrun.checkpoints.plain import plain_step
 from mmrun.checkpoints.policy import Lineage, Saved, best_first, live, newest_first
 from mmrun.checkpoints.policy import superseded as is_superseded
 from mmrun.checkpoints.reference import FORMS, Reference
@@ -26,8 +23,6 @@ logger = logging.getLogger(__name__)
 _OUTSIDE = ".."
 """How the names of what lies in the spool begin, seen from the local folder."""
 
-Where = Literal["local", "remote", "path"]
-
 
 class _TableIsWrong(Exception):  # noqa: N818 (never leaves this module)
     """A checkpoint in the store is not the one that the table of contents names."""
@@ -38,38 +33,6 @@ class NothingSaved(CheckpointError):  # noqa: N818 (a state that a resume may ac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """A checkpoint that was passed over, and why."""
-
-    name: str
-    step: int
-    where: Where
-    reason: str
-    foreign: bool = False
-    """Whether it is not broken, but of a version of mmrun that this one cannot read."""
-
-    def __str__(self) -> str:
-        place = "in the store" if self.where == "remote" else "here"
-        return f"{self.name} ({place}): {self.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The checkpoint that a reference means.
-
-    One on disk has been verified; one in the store so far by names and sizes only, ``bring``
-    verifies the rest. ``manifest`` is None for a folder that plain Hugging Face wrote.
-    """
-
-    name: str
-    step: int
-    manifest: Manifest | None
-    where: Where
-    path: Path | None = None
-    rejected: tuple[Rejected, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One checkpoint of a run: the same step and attempt, here, in the store, or both."""
 
@@ -77,54 +40,6 @@ class Candidate:
     local: Entry | None
     remote: Saved | None
     """Its ``name`` is the one in the store."""
-
-
-def copy_whole(source: Path, manifest: Manifest, *, to: Path) -> None:
-    """Make ``to`` a copy of a whole checkpoint that shares no file with it."""
-    with files.folder_whole(to) as scratch:
-        for name in [entry.path for entry in manifest.files] + [MANIFEST]:
-            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, scratch / name)
-        if (problem := manifests.problem_with(scratch, manifest)) is not None:
-            raise CheckpointError(f"the copy of {source} is not whole: {problem}")
-
-
-def found_at(path: Path) -> Found:
-    """Verify the checkpoint in a folder that the user named; mmrun's own or plain."""
-    folder = path.resolve()
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no checkpoint folder {path}", hint=f"write {FORMS}")
-    if not (folder / MANIFEST).exists():
-        return _found_plain(path, folder)
-    try:
-        manifest = manifests.read(folder)
-    except CheckpointError as error:
-        raise _not_whole(str(path), str(error)) from error
-    problem = manifests.problem_with(folder, manifest)
-    if problem is not None:
-        raise _not_whole(str(path), problem)
-    return Found(name=folder.name, step=manifest.step, manifest=manifest, where="path", path=folder)
-
-
-def _found_plain(path: Path, folder: Path) -> Found:
-    inside = sorted(child.name for child in folder.glob("checkpoint-*") if child.is_dir())
-    if inside:
-        raise CheckpointError(
-            f"{path} is a folder of checkpoints, not one of them",
-            hint=f"name one: {', '.join(str(path / name) for name in inside[:4])}",
-        )
-    try:
-        step = plain_step(folder)
-    except CheckpointError as error:
-        raise _not_whole(str(path), f"it has no {MANIFEST}, and {error}") from error
-    return Found(name=folder.name, step=step, manifest=None, where="path", path=folder)
-
-
-def _not_whole(name: str, problem: str) -> CheckpointError:
-    return CheckpointError(
-        f"checkpoint {name} is not whole: {problem}",
-        hint="see what there is with 'mmrun checkpoints list', or resume from latest",
-    )
 
 
 class Archive:

@@ -142,10 +142,12 @@ class Publisher:
         self._written.join()
         self.check()
 
-    def drain(self, timeout_s: float, *, patient: bool = False) -> Sequence[str]:
+    def drain(
+        self, timeout_s: float, *, patient: Callable[[], bool] = lambda: False
+    ) -> Sequence[str]:
         """Finish what was handed over, send what waits for up to ``timeout_s``; return the rest.
 
-        ``patient`` counts only the time in which the store is away.
+        As long as ``patient`` says so, only the time counts in which the store is away.
         """
         self.settle()
         if self._remote is None:

@@ -104,11 +104,12 @@ class Uploader:
             self._thread.start()
         self._wake.set()
 
-    def drain(self, timeout_s: float, *, patient: bool = False) -> None:
+    def drain(self, timeout_s: float, *, patient: Callable[[], bool] = lambda: False) -> None:
         """Send what waits, trying again for ``timeout_s``, with a progress bar.
 
-        ``patient`` lets uploads that get on take as long as they need: the time is that of a store
-        that is away. One that answers and refuses (its disk is full) is asked a few times only.
+        As long as ``patient`` says so, uploads that get on take the time that they need, and only
+        that of a store that is away counts. One that answers and refuses (its disk is full) is
+        asked a few times only.
         """
         deadline = time.monotonic() + timeout_s
         wanted = self._ask()
@@ -119,7 +120,7 @@ class Uploader:
             with self._round_ended:
                 served = self._round_ended.wait_for(lambda: self._served >= wanted, timeout=seconds)
             now = time.monotonic()
-            if patient and not self._away:
+            if patient() and not self._away:
                 deadline = now + timeout_s
             if not served:
                 return now >= deadline + _UNDER_WAY_S

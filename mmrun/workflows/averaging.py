@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.archive import Found, found_at
+from mmrun.checkpoints.found import Found, found_at
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import MANIFEST
 from mmrun.checkpoints.policy import Lineage, live, newest_first

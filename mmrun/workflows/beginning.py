@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmrun.checkpoints.archive import Archive, Found, NothingSaved, found_at
+from mmrun.checkpoints.archive import Archive, NothingSaved
+from mmrun.checkpoints.found import Found, found_at
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import Reference
 from mmrun.checkpoints.remote import RemoteCheckpoints

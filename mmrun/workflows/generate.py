@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmrun.checkpoints.archive import Found
+from mmrun.checkpoints.found import Found
 from mmrun.checkpoints.policy import Lineage, Saved, superseded
 from mmrun.checkpoints.reference import Reference
 from mmrun.config.loading import Override

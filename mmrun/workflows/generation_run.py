@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmrun.checkpoints.archive import Found
+from mmrun.checkpoints.found import Found
 from mmrun.config.loading import plain
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import StopRequested, TrackingError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.archive import found_at
+from mmrun.checkpoints.found import found_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.config.loading import Override, fingerprint
 from mmrun.config.schema import Experiment

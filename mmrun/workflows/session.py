@@ -237,7 +237,7 @@ def _finish_quietly(session: Session, total: int) -> str:
     with session.sender:
         publisher.recover()
         session.sender.flush(FLUSH_S)
-        unsent = publisher.drain(FLUSH_S, patient=True)
+        unsent = publisher.drain(FLUSH_S, patient=lambda: session.wish.reason is None)
         publisher.stop()
     _mend_status(beginning)
     text = f"run {beginning.place.run_id} is already done at step {beginning.step}"
@@ -295,17 +295,8 @@ def _say_where(beginning: Beginning, *, attempt: int) -> None:
 def _end(session: Session) -> str:
     reason = session.wish.reason if session.trainer.stopped_on_wish else None
     step = session.trainer.step
-    patience_s = FLUSH_S if reason is None else session.grace_s
-    begun = time.monotonic()
-    unsent = session.publisher.drain(patience_s, patient=reason is None)
-    session.publisher.stop()
-    # A server that was waited for in vain is not waited for as long again.
-    flush_s = max(patience_s - (time.monotonic() - begun), LEAST_S)
+    flush_s = _send_checkpoints(session, FLUSH_S if reason is None else session.grace_s)
     place = session.beginning.place
-    if unsent:
-        logger.warning(
-            "not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), place.output_dir
-        )
     session.lease.check()
     if reason is not None:
         _stopped(session, reason, step, flush_s=flush_s)
@@ -321,6 +312,22 @@ def _end(session: Session) -> str:
         ) from away
     said = f"run {place.run_id} is done at step {step}"
     return said if sent else f"{said}; 'mmrun sync {place.output_dir}' sends the last metrics"
+
+
+def _send_checkpoints(session: Session, patience_s: float) -> float:
+    """Send what waits, and say what is left; return how long metrics may take after that.
+
+    A server that was waited for in vain is not waited for as long again.
+    """
+    begun = time.monotonic()
+    try:
+        unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
+    finally:
+        session.publisher.stop()
+    if unsent:
+        folder = session.beginning.place.output_dir
+        logger.warning("not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), folder)
+    return max(patience_s - (time.monotonic() - begun), LEAST_S)
 
 
 def _stopped(session: Session, reason: str, step: int, *, flush_s: float) -> NoReturn:
@@ -357,17 +364,13 @@ def _fail(session: Session, error: BaseException) -> None:
         session.publisher.stop(at_once=True)
         _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
     else:
-        _send_what_was_saved(session)
         trace = "".join(traceback.format_exception(error))
-        _close(session, "failed", status="FAILED", flush_s=session.grace_s, error=trace)
-
-
-def _send_what_was_saved(session: Session) -> None:
-    try:
-        session.publisher.drain(session.grace_s)
-    except MmrunError as second:  # the first error is the one to be told
-        logger.warning("%s", second)
-    session.publisher.stop()
+        flush_s = LEAST_S
+        try:
+            flush_s = _send_checkpoints(session, FLUSH_S)
+        except MmrunError as second:  # the first error is the one to be told
+            logger.warning("%s", second)
+        _close(session, "failed", status="FAILED", flush_s=flush_s, error=trace)
 
 
 def _close(

@@ -80,7 +80,7 @@ def _send(
     with Sender(store, run.run_id, journal) as sender:
         publisher.recover()
         sender.flush(_PATIENCE_S)
-        missed = publisher.drain(_PATIENCE_S, patient=True)
+        missed = publisher.drain(_PATIENCE_S, patient=lambda: True)
         publisher.stop()
     return hints.count, missed
 

@@ -9,27 +9,11 @@ import pytest
 from mmrun.checkpoints.archive import Archive
 from mmrun.checkpoints.reference import Reference
 from mmrun.errors import CheckpointError
+from tests.recovery.damage import DAMAGES, flip
 from tests.unit.checkpoints.samples import RUN, Place
 
 LATEST = Reference(text="latest", which="latest")
 FILES = ["model.safetensors", "optimizer.pt", "trainer_state.json", "manifest.json"]
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-DAMAGES: list[Callable[[Path], None]] = [flip, cut, empty, Path.unlink]
 
 
 @pytest.fixture

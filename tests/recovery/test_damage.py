@@ -9,6 +9,7 @@ import pytest
 
 from mmrun.checkpoints import manifest as manifests
 from mmrun.cli.main import run as mmrun
+from tests.recovery.damage import DAMAGES, flip
 from tests.recovery.project import Project
 
 FILES = [
@@ -27,23 +28,6 @@ FILES = [
     "tokenizer_config.json",
     "trainer_state.json",
 ]
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-DAMAGES: list[Callable[[Path], None]] = [flip, cut, empty, Path.unlink]
 
 
 def longer(*options: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.archive import Found, found_at
+from mmrun.checkpoints.found import Found, found_at
 from mmrun.checkpoints.manifest import Description, Manifest
 from mmrun.errors import CheckpointError, UsageError
 from mmrun.files import folder_whole

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from mmrun.checkpoints.archive import Archive, Candidate, Where
+from mmrun.checkpoints.archive import Archive, Candidate
 from mmrun.checkpoints.entry import Entry
+from mmrun.checkpoints.found import Where
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.policy import Lineage, Saved, best, live, newest, superseded
 from mmrun.checkpoints.remote import RemoteCheckpoints

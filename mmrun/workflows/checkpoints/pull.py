@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.archive import Found, copy_whole, found_at
 from mmrun.checkpoints.entry import folder_name
+from mmrun.checkpoints.found import Found, copy_whole, found_at
 from mmrun.checkpoints.plain import STATE
 from mmrun.errors import UsageError
 from mmrun.files import write_whole

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.archive import Archive, NothingSaved, found_at
+from mmrun.checkpoints.archive import Archive, NothingSaved
+from mmrun.checkpoints.found import found_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import CheckpointError, TrackingError

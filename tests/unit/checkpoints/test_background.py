@@ -187,5 +187,5 @@ def test_an_upload_that_gets_on_is_waited_for(hanging: tuple[Place, HangingStore
 
     threading.Timer(1.0, store.go.set).start()
 
-    assert publisher.drain(0.1, patient=True) == []
+    assert publisher.drain(0.1, patient=lambda: True) == []
     assert place.stored() == ["checkpoint-5"]
