@@ -12,12 +12,13 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo check test clean
+.PHONY: help demo check test bench clean
 
 help:
 	@echo "make demo    train on real handwriting, kill it half-way, resume, show the run (folder demo/)"
 	@echo "make check   format, lint, types, import contracts, spelling"
 	@echo "make test    the whole suite, offline"
+	@echo "make bench   what tracking costs, beside other tools (half an hour, on a quiet machine)"
 	@echo "make clean   remove the environment, the demo and everything that tools left"
 
 demo: $(READY)
@@ -37,6 +38,9 @@ test: export OMP_NUM_THREADS := 1
 test: $(READY)
 	pytest $(ARGS)
 
+bench: $(READY)
+	python -m benchmarks $(ARGS)
+
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found" >&2; \
 		echo "try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -46,5 +50,5 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	find mmrun tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) demo bench build dist .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find mmrun tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

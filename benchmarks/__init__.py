@@ -1,0 +1,1 @@
+"""What mmrun costs, side by side with what is usual: ``make bench``."""

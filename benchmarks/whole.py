@@ -1,0 +1,54 @@
+"""A whole training with a checkpoint every 5 % of its steps, with tracking and without any."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import rmtree
+
+from benchmarks.project import Size, write_project
+from benchmarks.table import table
+from benchmarks.training import Times, measured
+
+TITLE = "A whole training"
+SIZE = Size.of(300)
+_SAVES = 20
+_STEPS_BETWEEN = {1: 14, 2: 20}
+"""By the number of threads: enough for more than 120 s."""
+_ROUNDS = 2
+
+
+def run(folder: Path) -> str:
+    """Train without tracking and with mmrun in turn; return the table."""
+    rows = [row for threads in _STEPS_BETWEEN for row in _rows(folder, threads)]
+    head = (
+        "threads", "round", "variant", "training (s)", "against `none`", "start-up (s)",
+        "drain (s)",
+    )  # fmt: skip
+    return (
+        f"{table(head, rows)}\n\n"
+        f"{SIZE.name} of state, {_SAVES} checkpoints of it. Start-up and drain are not part of the "
+        "training's time; `none` and mmrun take turns."
+    )
+
+
+def _rows(folder: Path, threads: int) -> Sequence[Sequence[object]]:
+    rows: list[tuple[object, ...]] = []
+    for number in range(1, _ROUNDS + 1):
+        alone = _train(folder / "none", "none", threads=threads)
+        tracked = _train(folder / "mmrun", "mmrun", threads=threads)
+        rows += [
+            (threads, number, f"`{name}`", times.loop, times.loop / alone.loop, *_around(times))
+            for name, times in (("none", alone), ("mmrun", tracked))
+        ]
+    return rows
+
+
+def _train(project: Path, variant: str, *, threads: int) -> Times:
+    between = _STEPS_BETWEEN[threads]
+    write_project(project, SIZE, steps=between * _SAVES, save_every=between)
+    times = measured(variant, project, threads=threads)
+    rmtree(project)
+    return times
+
+
+def _around(times: Times) -> tuple[float, float]:
+    return times.start_up, times.after
