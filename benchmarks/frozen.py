@@ -1,14 +1,11 @@
 """The bytes that ten checkpoints of a model with 99 % frozen parameters take in the store."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import safe_open
 
-from benchmarks.project import Size, write_project
+from benchmarks.project import Size, mmrun, write_project
 from benchmarks.table import table
 from mmrun.files import size_of
 
@@ -22,7 +19,7 @@ def run(folder: Path) -> str:
     """Train, keep ten checkpoints, count the bytes; return the table."""
     project = folder / "project"
     write_project(project, _SIZE, steps=_CHECKPOINTS, save_every=1, keep=_CHECKPOINTS, frozen=True)
-    _train(project)
+    mmrun(project, "train --config_path experiment.yaml")
     (root,) = project.glob("mlartifacts/*/artifacts/checkpoints")
     (newest,) = (project / "out/train").glob(f"checkpoint-{_CHECKPOINTS}")
     sizes = {path.name: path.stat().st_size for path in newest.iterdir() if path.is_file()}
@@ -66,15 +63,3 @@ def _count(path: Path) -> int:
                 count *= length
             total += count
     return total
-
-
-def _train(project: Path) -> None:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    subprocess.run(
-        [Path(sys.executable).with_name("mmrun"), "train", "--config_path", "experiment.yaml"],
-        cwd=project,
-        env=kept,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )

@@ -1,14 +1,11 @@
 """How many requests it takes to find the latest checkpoint among few and among many."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.project import SMALL, write_project
+from benchmarks.project import SMALL, mmrun, write_project
 from benchmarks.table import table
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.manifest import Manifest
@@ -26,7 +23,7 @@ def run(folder: Path) -> str:
     with mlflow_server(folder / "server") as uri:
         project = folder / "project"
         write_project(project, SMALL, steps=_FEW, save_every=1, keep=_MANY)
-        _mmrun(project, "train --config_path experiment.yaml", uri=uri)
+        mmrun(project, "train --config_path experiment.yaml", uri=uri)
         run_id = json.loads((project / "out/run.json").read_text(encoding="utf-8"))["run_id"]
         log = folder / "server/server.log"
         few = _requests(project, run_id, uri=uri, log=log)
@@ -42,7 +39,7 @@ def run(folder: Path) -> str:
 
 def _requests(project: Path, run_id: str, *, uri: str, log: Path) -> int:
     before = _lines(log)
-    said = _mmrun(project, f"{_DRY_RUN} --resume_from_checkpoint {run_id}@latest", uri=uri)
+    said = mmrun(project, f"{_DRY_RUN} --resume_from_checkpoint {run_id}@latest", uri=uri)
     if "in the store" not in said:
         raise RuntimeError(f"another plan than was meant:\n{said}")
     return _lines(log) - before
@@ -68,19 +65,3 @@ def _add(like: Path, run_id: str, *, uri: str) -> None:
             )
             manifests.write(folder, manifest)
             remote.upload(folder)
-
-
-def _mmrun(project: Path, words: str, *, uri: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("mmrun"), *words.split()],
-        cwd=project,
-        env=kept | {"MLFLOW_TRACKING_URI": uri},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"mmrun {words}:\n{done.stdout}")
-    return done.stdout

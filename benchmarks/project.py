@@ -1,5 +1,8 @@
 """An experiment whose training state has the wanted size."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ model:
     encoder_attention_heads: 2
     decoder_attention_heads: 2
   multimodal_mapper_type: {mapper}
+  multimodal_mapper_factor: 1
   feat_dim: 64
   max_length: 32
   freeze_backbone: {frozen}
@@ -92,3 +96,20 @@ def write_project(
         mapper="adapter" if frozen else "linear",
     )
     (folder / "experiment.yaml").write_text(text, encoding="utf-8")
+
+
+def mmrun(project: Path, words: str, *, uri: str | None = None) -> str:
+    """Run a command of the installed command line, which must succeed; return what it said."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mmrun"), *words.split()],
+        cwd=project,
+        env=kept | ({"MLFLOW_TRACKING_URI": uri} if uri is not None else {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"mmrun {words}:\n{done.stdout}")
+    return done.stdout
