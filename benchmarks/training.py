@@ -37,6 +37,8 @@ class Times:
     """From the start of the process to the first step."""
     loop: float = 0.0
     """From the first step to the end of the last, checkpoints included."""
+    cpu: float = 0.0
+    """Of all threads of the process, in the loop."""
     after: float = 0.0
     """From the end of the loop to the end of the process: the drain."""
     handing_over: list[float] = field(default_factory=list)
@@ -48,13 +50,14 @@ class Stopwatch(TrainerCallback):
 
     def __init__(self) -> None:
         self.times = Times()
-        self.ended = 0.0
         self._begun = 0.0
+        self._cpu = 0.0
         self._step_ended = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock of the loop."""
         self._begun = time.perf_counter()
+        self._cpu = time.process_time()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Note when the step was done, and how long the loop has taken."""
@@ -67,8 +70,8 @@ class Stopwatch(TrainerCallback):
         self._end_loop()
 
     def _end_loop(self) -> None:
-        self.ended = time.perf_counter()
-        self.times.loop = self.ended - self._begun
+        self.times.loop = time.perf_counter() - self._begun
+        self.times.cpu = time.process_time() - self._cpu
 
     @property
     def begun(self) -> float:
