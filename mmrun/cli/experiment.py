@@ -75,5 +75,5 @@ def _from_assignment(text: str) -> Override:
     key, equals, value = text.partition("=")
     if not equals or "." not in key.strip("."):
         reason = "has no '='" if not equals else "names no section"
-        raise UsageError(f"--set {text!r} {reason}", hint="--set section.key=value")
+        raise UsageError(f"--set {key!r} {reason}", hint="--set section.key=value")
     return Override(key=key.strip(), text=value, source="--set")

@@ -9,6 +9,7 @@ import typer
 
 from mmrun.cli.app import app
 from mmrun.cli.command_line import Settings, read_command_line
+from mmrun.config.masking import hidden, remember_words
 from mmrun.errors import MmrunError, StopRequested, UsageError
 
 _INTERRUPTED = 130
@@ -22,6 +23,7 @@ def main() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    remember_words(argv)
     verbose = "--verbose" in argv
     try:
         return _run(argv)
@@ -66,16 +68,16 @@ def _usage_error(error: typer.BadParameter) -> UsageError:
 def _say(error: MmrunError) -> int:
     stopped = isinstance(error, StopRequested)
     for problem in (str(error), *error.more):
-        typer.echo(f"{'stopped' if stopped else 'error'}: {problem}", err=True)
+        typer.echo(hidden(f"{'stopped' if stopped else 'error'}: {problem}"), err=True)
     if error.hint:
-        typer.echo(f"  try: {error.hint}", err=True)
+        typer.echo(hidden(f"  try: {error.hint}"), err=True)
     if isinstance(error, StopRequested) and error.by_keyboard:
         return _INTERRUPTED
     return error.exit_code
 
 
 def _say_unexpected(error: Exception) -> int:
-    first = next(iter(str(error).strip().splitlines()), "")
+    first = hidden(next(iter(str(error).strip().splitlines()), ""))
     typer.echo(f"error: {type(error).__name__}{': ' if first else ''}{first}", err=True)
     typer.echo("  try: the same with --verbose to see where, and report it if it is ours", err=True)
     return _FAILED
@@ -83,7 +85,7 @@ def _say_unexpected(error: Exception) -> int:
 
 def _trace(verbose: bool) -> None:
     if verbose:
-        traceback.print_exc()
+        typer.echo(hidden(traceback.format_exc()), err=True)
 
 
 class _Plain(logging.Formatter):
@@ -91,7 +93,7 @@ class _Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message, with its level from WARNING on."""
-        text = super().format(record)
+        text = hidden(super().format(record))
         return f"{record.levelname.lower()}: {text}" if record.levelno > logging.INFO else text
 
 

@@ -111,7 +111,8 @@ def parse_value(text: str) -> Any:
 def _malformed(path: Path, error: YAMLError) -> ConfigError:
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     problem = error.problem if isinstance(error, MarkedYAMLError) else str(error)
-    lines = [line.strip() for line in str(problem or error).splitlines() if line.strip()]
+    text = str(problem or error).partition(" with value ")[0]  # of a key that is there twice
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = lines[0] if lines else "it cannot be read"
     where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
     return ConfigError(f"{where}: not valid YAML: {reason}", hint=f"correct the line in {path}")

@@ -2,24 +2,20 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmrun.config.document import Document, Key, Place, read_document
+from mmrun.config.document import Document, Key, Place, parse_value, read_document
 from mmrun.config.interpolation import interpolate
+from mmrun.config.masking import masked, remember, without_masks
 from mmrun.config.report import Report
 from mmrun.config.schema import Experiment
 from mmrun.config.sections import validated
 from mmrun.config.translation import apply_override, translate
 
-_MASK = "***"
-_SECRET = re.compile(r"(^|_)(password|passwd|secret|token|api_?key|credentials?)$", re.IGNORECASE)
-_SPECIAL_TOKEN = re.compile(r"^(bos|eos|pad|unk|sep|cls|mask)_token$")
-_PASSWORD_IN_URI = re.compile(r"(?<=://)([^/@:\s]*):([^/@\s]+)@")
 _OF_THE_MACHINE: Sequence[Key] = (
     ("training", "output_dir"),
     ("training", "run_name"),
@@ -53,12 +49,17 @@ def load_experiment(
     folder.
     """
     document = _document(path, base=base)
+    remember(document.values)
+    for override in overrides:
+        leaf = override.key.rpartition(".")[2]
+        remember({leaf: [override.text, parse_value(override.text)]})
     report = Report()
     translate(document, report=report)
     for override in overrides:
         place = Place(option=override.source)
         apply_override(document, override.key, override.text, place=place, report=report)
     interpolate(document, report=report)
+    remember(document.values)  # with what came from the environment
     experiment = validated(document, report=report)
     report.close()
     return experiment
@@ -67,16 +68,7 @@ def load_experiment(
 def _document(path: Path | None, *, base: Mapping[str, Any] | None) -> Document:
     if path is not None:
         return read_document(path)
-    return Document(values=_without_masks(deepcopy(dict(base or {}))))
-
-
-def _without_masks(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what was masked when the configuration was stored: it is not the secret."""
-    return {
-        name: _without_masks(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-        if not (isinstance(value, str) and (value == _MASK or f":{_MASK}@" in value))
-    }
+    return Document(values=without_masks(deepcopy(dict(base or {}))))
 
 
 def plain(experiment: Experiment) -> dict[str, Any]:
@@ -104,11 +96,6 @@ def flat_tree(tree: Mapping[str, Any]) -> dict[str, str]:
     return dict(_flat(masked(tree), ()))
 
 
-def masked(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plain tree with its secrets replaced by ``***``."""
-    return {name: _masked(name, value) for name, value in tree.items()}
-
-
 def fingerprint(experiment: Experiment) -> str:
     """Return a digest of what decides the outcome, the same on every machine."""
     tree = plain(experiment)
@@ -127,18 +114,6 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_jsonable(member) for member in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _masked(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return masked(value)
-    if isinstance(value, list):
-        return [_masked(name, member) for member in value]
-    if not isinstance(value, str):
-        return value
-    if _SECRET.search(name) and not _SPECIAL_TOKEN.match(name):
-        return _MASK
-    return _PASSWORD_IN_URI.sub(rf"\1:{_MASK}@", value)
 
 
 def _flat(tree: Mapping[str, Any], key: Key) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mmrun.config.document import Key, Place
+from mmrun.config.masking import hidden
 from mmrun.config.values import nearest
 from mmrun.errors import ConfigError, UsageError
 
@@ -29,7 +30,8 @@ class Report:
 
     def problem(self, key: Key, text: str, *, place: Place, hint: str = "") -> None:
         """Write down what is wrong with the value of ``key``."""
-        self.problems.append(Problem(text=f"{place.of(key)}: {text}", hint=hint, place=place))
+        text = hidden(f"{place.of(key)}: {text}")
+        self.problems.append(Problem(text=text, hint=hint, place=place))
 
     def unknown(self, key: Key, *, known: Sequence[str] | frozenset[str], place: Place) -> None:
         """Write down a name that nothing knows, with the one that was probably meant."""
@@ -41,7 +43,7 @@ class Report:
 
     def note(self, key: Key, text: str, *, place: Place) -> None:
         """Write down what the user should know but need not change."""
-        self.notes.append(f"{place.of(key)}: {text}")
+        self.notes.append(hidden(f"{place.of(key)}: {text}"))
 
     def close(self) -> None:
         """Warn once with all notes, and raise once with all problems."""

@@ -1,6 +1,5 @@
 """The code and the libraries that a run was made with."""
 
-import re
 import socket
 import subprocess
 import sys
@@ -9,14 +8,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
+from mmrun.config.masking import hidden_lines
+
 _LIBRARIES = ("mmrun", "torch", "transformers", "datasets", "mlflow", "numpy")
 _DIFF_LIMIT = 1_000_000
 _GIT_S = 30
-_SECRET = re.compile(
-    r"(?im)^([-+ ].*?(?:token(?!s|i[sz])|password|passwd|secret|api_?key)"
-    r"[\w-]*[\"']?\s*[:=]\s*)\S.*$"
-)
-_LOGIN = re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +66,7 @@ def _uncommitted(folder: Path) -> str:
     text = _git(["diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color"], folder=folder)
     if len(text) > _DIFF_LIMIT:
         text = f"{text[:_DIFF_LIMIT]}\n[cut: the uncommitted changes are larger than a megabyte]\n"
-    return _LOGIN.sub(r"\1:***@", _SECRET.sub(r"\1***", text))
+    return hidden_lines(text)
 
 
 def _git(arguments: Sequence[str], *, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Tracking URIs: which one counts, made absolute, and shown without secrets; no I/O."""
+"""Tracking URIs: which one counts, and made absolute; no I/O."""
 
 import os
 import re
@@ -6,9 +6,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 _SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)([^?]*)(.*)$", re.DOTALL)
-_SECRET_IN_QUERY = re.compile(
-    r"([?&][^=&]*(?:password|passwd|pwd|token|secret|odbc_connect)[^=&]*=)[^&]*", re.IGNORECASE
-)
 
 
 def tracking_uri(configured: str | None, *, project: Path) -> str:
@@ -28,14 +25,6 @@ def sqlite_file(uri: str) -> Path | None:
     if match is None or match[2] in {"", ":memory:"}:
         return None
     return Path(match[2])
-
-
-def without_secrets(uri: str) -> str:
-    """Return ``uri`` as it may be shown and stored: passwords and tokens as ``***``."""
-    shown = _SECRET_IN_QUERY.sub(r"\1***", uri)
-    user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return shown.replace(f"//{user}{at}", f"//{name}:***@", 1) if colon else shown
 
 
 def split_login(uri: str) -> tuple[str, str | None, str | None]:

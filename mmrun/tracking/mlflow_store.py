@@ -29,8 +29,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
+from mmrun.config.masking import hidden, remember, without_secrets
 from mmrun.errors import TrackingError
-from mmrun.tracking.address import split_login, sqlite_file, tracking_uri, without_secrets
+from mmrun.tracking.address import split_login, sqlite_file, tracking_uri
 from mmrun.tracking.artifact_path import checked, checked_folder
 from mmrun.tracking.store import Artifact, Point, Run, RunStatus, UnreachableError
 
@@ -74,6 +75,7 @@ class MlflowStore:
         A server that does not answer is asked again for ``patience_s`` before it counts as
         unreachable.
         """
+        remember({"uri": uri})
         bare, user, password = split_login(uri)
         _prepare_mlflow(user=user, password=password)
         self._uri = bare
@@ -323,7 +325,7 @@ class MlflowStore:
     def _translated(self, error: Exception) -> TrackingError:
         if _may_pass(error):
             return self._unreachable(error)
-        reason = str(error).partition("\n")[0]
+        reason = hidden(str(error).partition("\n")[0])
         if _status(error) in {401, 403}:
             return TrackingError(
                 f"{self._shown} refused the request: {reason}",
@@ -534,7 +536,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return hidden(str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 def _local_root(artifact_uri: str) -> Path | None:

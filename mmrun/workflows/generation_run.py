@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmrun.checkpoints.found import Found
 from mmrun.config.loading import plain
+from mmrun.config.masking import masked
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import StopRequested, TrackingError
 from mmrun.provenance.data import data_version
@@ -103,7 +104,7 @@ def _may_use(launched: Run) -> bool:
 
 
 def _params(experiment: Experiment, *, checkpoint: str, split: Split) -> dict[str, str]:
-    options = plain(experiment).get("generation", {})
+    options = masked(plain(experiment)).get("generation", {})
     shown = {f"generation.{name}": str(value) for name, value in options.items()}
     return {**shown, "checkpoint": checkpoint, "split": split}
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Selection
 from mmrun.checkpoints.publisher import Publisher
-from mmrun.config.loading import fingerprint, masked, plain
+from mmrun.config.loading import fingerprint, plain
+from mmrun.config.masking import hidden, masked
 from mmrun.errors import MmrunError, StopRequested, TrackingError, UsageError
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal, read_confirmed
@@ -364,7 +365,7 @@ def _fail(session: Session, error: BaseException) -> None:
         session.publisher.stop(at_once=True)
         _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
     else:
-        trace = "".join(traceback.format_exception(error))
+        trace = hidden("".join(traceback.format_exception(error)))
         flush_s = LEAST_S
         try:
             flush_s = _send_checkpoints(session, FLUSH_S)

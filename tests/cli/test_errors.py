@@ -62,7 +62,7 @@ def test_a_bad_file_ends_in_two_lines_and_exit_code_3(
     [
         pytest.param(["train", "--max_steps", "abc"], "--max_steps: must be a whole", id="value"),
         pytest.param(["train", "--set", "foo"], "--set 'foo' has no '='", id="no equals sign"),
-        pytest.param(["train", "--set", "lr=1"], "--set 'lr=1' names no section", id="no section"),
+        pytest.param(["train", "--set", "lr=1"], "--set 'lr' names no section", id="no section"),
         pytest.param(["train", "--set", "a.b=1"], "--set a: unknown section", id="section"),
         pytest.param(["train", "--set", "training.b=1"], "training.b: unknown key", id="key"),
         pytest.param(["train", "--task", "parsing"], "--task: unknown task", id="task"),

@@ -10,7 +10,6 @@ from mmrun.config.loading import (
     fingerprint,
     flat,
     load_experiment,
-    masked,
     plain,
 )
 from mmrun.config.schema import Experiment
@@ -351,27 +350,6 @@ def test_the_flat_form_has_one_text_for_each_key(tmp_path: Path) -> None:
     assert texts["model.adapter_ksize"] == "[5,5]"
     assert texts["setup.do_model"] == "true"
     assert texts["training.report_to"] == '["wandb"]'
-
-
-def test_secrets_are_masked_and_what_only_sounds_so_is_not() -> None:
-    tree = {
-        "training": {"hub_token": "s3cret", "include_num_input_tokens_seen": "all"},
-        "tracking": {"uri": "postgresql://me:s3cret@db/mlflow"},
-        "generation": {"pad_token_id": 1, "max_new_tokens": 5},
-        "processor": {
-            "tokenizer_path": "a",
-            "slots": [{"api_key": "s3cret", "pad_token": "<pad>"}],
-        },
-    }
-
-    hidden = masked(tree)
-
-    assert "s3cret" not in json.dumps(hidden)
-    assert hidden["tracking"]["uri"] == "postgresql://me:***@db/mlflow"
-    assert hidden["generation"] == tree["generation"]
-    assert hidden["processor"]["tokenizer_path"] == "a"
-    assert hidden["processor"]["slots"][0]["pad_token"] == "<pad>"
-    assert hidden["training"]["include_num_input_tokens_seen"] == "all"
 
 
 @pytest.mark.parametrize(
