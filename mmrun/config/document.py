@@ -11,6 +11,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
+from mmrun.config.masking import hidden, remember_file
 from mmrun.errors import ConfigError
 
 Key = tuple[str, ...]
@@ -87,6 +88,7 @@ def read_document(path: Path) -> Document:
     try:
         tree = _plain(YAML().load(text), key=(), file=str(path), places=places)
     except YAMLError as error:
+        remember_file(text)
         raise _malformed(path, error) from error
     if not isinstance(tree, dict):
         found = "is empty" if tree is None else "does not hold sections"
@@ -111,8 +113,7 @@ def parse_value(text: str) -> Any:
 def _malformed(path: Path, error: YAMLError) -> ConfigError:
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     problem = error.problem if isinstance(error, MarkedYAMLError) else str(error)
-    text = str(problem or error).partition(" with value ")[0]  # of a key that is there twice
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in hidden(str(problem or error)).splitlines() if line.strip()]
     reason = lines[0] if lines else "it cannot be read"
     where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
     return ConfigError(f"{where}: not valid YAML: {reason}", hint=f"correct the line in {path}")

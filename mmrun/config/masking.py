@@ -34,6 +34,7 @@ _LINE = re.compile(
     r"(?im)^([-+ ].*?(?:token(?!s|i[sz])|password|passwd|secret|credential|api_?key)"
     r"[\w-]*[\"']?\s*[:=]\s*)\S.*$"
 )
+_ASSIGNED = re.compile(r"([\w-]+)[\"']?[ \t]*:[ \t]*[\"']?([^\s\"',}\]]+)")
 _known: set[str] = set()
 
 
@@ -78,6 +79,13 @@ def remember_words(words: Sequence[str]) -> None:
         if not value and not following.startswith("--"):
             value = following
         remember({name.rpartition(".")[2].lstrip("-"): value, "": word})
+
+
+def remember_file(text: str) -> None:
+    """Take note of the secrets in an experiment file that is not even YAML."""
+    for name, value in _ASSIGNED.findall(text):
+        remember({name: value})
+    remember({"": text})
 
 
 def hidden(text: str) -> str:

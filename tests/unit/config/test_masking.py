@@ -171,7 +171,7 @@ def loaded(folder: Path, text: str, *overrides: Override) -> None:
     [
         pytest.param(f"training: {{hub_token: [1, {SECRET}]}}\n", id="another type"),
         pytest.param(f"training: {{hub_tokken: {SECRET}}}\n", id="a misspelt key"),
-        pytest.param(f"training: {{hub_token: a, hub_token: {SECRET}}}\n", id="a key twice"),
+        pytest.param(f"training: {{hub_token: abc, hub_token: {SECRET}}}\n", id="a key twice"),
         pytest.param(f"training: {{hub_token: '{SECRET}${{oc.no:X}}'}}\n", id="no reference"),
         pytest.param(f"tracking: postgresql://u:{SECRET}@h/db\n", id="a section as a text"),
         pytest.param(f"tracking: {{uri: [http://h?token={SECRET}]}}\n", id="an address in a list"),
