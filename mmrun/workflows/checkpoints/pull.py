@@ -1,6 +1,7 @@
 """What ``mmrun checkpoints pull`` does: a complete, plain folder from wherever a checkpoint is."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
@@ -34,11 +35,13 @@ def pull_command(
     if folder.exists():
         folder.rmdir()
     if target is None:
-        found = found_at(meant.path or Path(reference))
+        found, others = found_at(meant.path or Path(reference)), frozenset[int]()
         _copy(found, folder)
     else:
-        found = target.archive().copy(meant, to=folder, lineage=lineage_of(target))
-    best = _name_best(folder)
+        archive = target.archive()
+        found = archive.copy(meant, to=folder, lineage=lineage_of(target))
+        others = frozenset(candidate.saved.step for candidate in archive.survey()[0])
+    best = _name_best(folder, others=others)
     passed = [f"passed over: {one}" for one in found.rejected]
     return "\n".join([*passed, f"{found.name} is in {folder}, whole", *best])
 
@@ -59,10 +62,12 @@ def _copy(found: Found, folder: Path) -> None:
     copy_whole(found.path, found.manifest, to=folder)
 
 
-def _name_best(folder: Path) -> list[str]:
+def _name_best(folder: Path, *, others: Collection[int]) -> list[str]:
     """Write the path of the best checkpoint into the Trainer's state, if that lies here too.
 
-    A checkpoint knows it as a step, because a path of another machine would lead nowhere.
+    A checkpoint knows it as a step, because a path of another machine would lead nowhere. Where it
+    is one of ``others``, the steps that can be pulled, that is said; a step may be the best one
+    that was evaluated, and never have been saved.
     """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     step = state.get("best_global_step")
@@ -70,7 +75,8 @@ def _name_best(folder: Path) -> list[str]:
         return []
     at = folder if step == state["global_step"] else folder.with_name(folder_name(step))
     if not (at / manifests.MANIFEST).exists():
-        return [f"its best checkpoint is that of step {step}; pull it to {at} to have it, too"]
+        said = f"its best checkpoint is that of step {step}; pull it to {at} to have it, too"
+        return [said] if step in others else []
     state["best_model_checkpoint"] = str(at.resolve())
     write_whole(folder / STATE, json.dumps(state, indent=2) + "\n")
     manifest = manifests.read(folder)
