@@ -1,16 +1,20 @@
 """Whether a checkpoint's small files can be read with the libraries that are here."""
 
 import pickle
+import random
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from transformers.trainer_pt_utils import safe_globals
 
 from mmrun.errors import CheckpointError
 
-_FILES = ("rng_state*.pth", "scheduler.pt", "scaler.pt", "optimizer.pt")
+_GENERATORS = "rng_state*.pth"
+_FILES = (_GENERATORS, "scheduler.pt", "scaler.pt", "optimizer.pt")
 _LIBRARIES = ("numpy", "torch", "transformers")
 
 
@@ -30,12 +34,30 @@ def check_readable(checkpoint: Path, *, versions: Mapping[str, str]) -> None:
         for path in sorted(checkpoint.glob(pattern)):
             try:
                 with safe_globals():  # type: ignore[no-untyped-call]
-                    torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+                    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
             except (pickle.UnpicklingError, RuntimeError, AttributeError, ImportError) as error:
-                raise _unreadable(path, error, versions=versions) from error
+                problem = "holds more than plain data, so it is not read"
+                raise _unreadable(path, problem, error, versions=versions) from error
+            if pattern == _GENERATORS:
+                _check_generators(path, content, versions=versions)
 
 
-def _unreadable(path: Path, error: Exception, *, versions: Mapping[str, str]) -> CheckpointError:
+def _check_generators(
+    path: Path, states: Mapping[str, Any], *, versions: Mapping[str, str]
+) -> None:
+    """Put the states into generators that nobody draws from."""
+    try:
+        random.Random().setstate(states["python"])
+        np.random.RandomState().set_state(states["numpy"])
+        torch.Generator().set_state(states["cpu"])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        problem = "has states that the generators here do not take"
+        raise _unreadable(path, problem, error, versions=versions) from error
+
+
+def _unreadable(
+    path: Path, problem: str, error: Exception, *, versions: Mapping[str, str]
+) -> CheckpointError:
     other = {
         name: (saved, here)
         for name in _LIBRARIES
@@ -50,7 +72,7 @@ def _unreadable(path: Path, error: Exception, *, versions: Mapping[str, str]) ->
         )
     reason = str(error).strip().partition("\n")[0]
     return CheckpointError(
-        f"{path.parent.name}/{path.name} holds more than plain data, so it is not read: {reason}",
+        f"{path.parent.name}/{path.name} {problem}: {reason}",
         hint="resume from a checkpoint that a training wrote, not one that was changed",
     )
 
