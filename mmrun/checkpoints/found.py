@@ -64,14 +64,19 @@ def found_at(path: Path) -> Found:
         raise CheckpointError(f"there is no checkpoint folder {path}", hint=f"write {FORMS}")
     if not (folder / MANIFEST).exists():
         return _found_plain(path, folder)
-    try:
-        manifest = manifests.read(folder)
-    except CheckpointError as error:
-        raise _not_whole(str(path), str(error)) from error
+    manifest = manifest_at(path)
     problem = manifests.problem_with(folder, manifest)
     if problem is not None:
         raise _not_whole(str(path), problem)
     return Found(name=folder.name, step=manifest.step, manifest=manifest, where="path", path=folder)
+
+
+def manifest_at(path: Path) -> Manifest:
+    """Read the manifest in a folder that the user named, which has one."""
+    try:
+        return manifests.read(path)
+    except CheckpointError as error:
+        raise _not_whole(str(path), str(error), hint=error.hint) from error
 
 
 def _found_plain(path: Path, folder: Path) -> Found:
@@ -88,8 +93,8 @@ def _found_plain(path: Path, folder: Path) -> Found:
     return Found(name=folder.name, step=step, manifest=None, where="path", path=folder)
 
 
-def _not_whole(name: str, problem: str) -> CheckpointError:
+def _not_whole(name: str, problem: str, *, hint: str = "") -> CheckpointError:
     return CheckpointError(
         f"checkpoint {name} is not whole: {problem}",
-        hint="see what there is with 'mmrun checkpoints list', or resume from latest",
+        hint=hint or "see what there is with 'mmrun checkpoints list', or resume from latest",
     )

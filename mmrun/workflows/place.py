@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.found import found_at
+from mmrun.checkpoints.found import found_at, manifest_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.config.loading import Override, fingerprint
 from mmrun.config.schema import Experiment
@@ -197,7 +197,7 @@ def _run_of(reference: Reference | None) -> str | None:
         return reference.run_id if reference is not None else None
     if not (reference.path / manifests.MANIFEST).exists():
         return None
-    return manifests.read(reference.path).run_id
+    return manifest_at(reference.path).run_id
 
 
 def _refuse_plain_in_run(reference: Reference | None, run: Run | None) -> None:
