@@ -52,15 +52,10 @@ class Begun(TrainerCallback):
         self.step = -1
 
     def on_train_begin(
-        self,
-        args: Seq2SeqTrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **given: Any,
+        self, args: Any, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        self.weights = {
-            name: tensor.clone() for name, tensor in given["model"].state_dict().items()
-        }
+        weights = given["model"].state_dict()
+        self.weights = {name: tensor.clone() for name, tensor in weights.items()}
         self.step = state.global_step
 
 
@@ -124,20 +119,20 @@ def test_a_bare_trainer_goes_on_from_it(frozen: Project) -> None:
     folder = pulled(frozen, "18", "pulled")
     begun = Begun()
     trainer = bare_trainer(frozen, begun, max_steps=22)
-    frozen_names = {
-        name for name, tensor in trainer.model.named_parameters() if not tensor.requires_grad
-    }
+    model = trainer.model
+    assert model is not None
 
     trainer.train(resume_from_checkpoint=str(folder))
 
     before = saved_weights(frozen.out / "train/checkpoint-18")
     assert (begun.step, trainer.state.global_step) == (18, 22)
     assert_same(begun.weights, before)
-    after = trainer.model.state_dict()
+    after = model.state_dict()
+    fixed = {name for name, tensor in model.named_parameters() if not tensor.requires_grad}
     changed = {name for name in before if not torch.equal(after[name], before[name])}
     assert changed
-    assert frozen_names
-    assert changed.isdisjoint(frozen_names)
+    assert fixed
+    assert changed.isdisjoint(fixed)
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert max(losses[-4:]) < 2 * losses[0]  # its optimizer's state went on, too
 
