@@ -1,6 +1,5 @@
 """Checkpoints from somebody else: nothing in them is run, and no path in them is followed."""
 
-import hashlib
 import json
 import pickle
 import zipfile
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from mmrun.checkpoints import manifest as manifests
 from mmrun.cli.main import run as mmrun
+from tests.recovery.damage import seal
 from tests.recovery.project import Project
 
 
@@ -30,17 +29,6 @@ def as_torch_does(path: Path) -> None:
 
 def as_a_bare_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps(Code()))
-
-
-def seal(folder: Path, **changed: Any) -> None:
-    """Describe what lies in a folder now as its writer would, with some fields ``changed``."""
-    tree = json.loads((folder / "manifest.json").read_text())
-    tree.pop("digest")
-    for entry in tree["files"]:
-        content = (folder / entry["path"]).read_bytes()
-        entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    tree |= changed
-    (folder / "manifest.json").write_text(json.dumps({**tree, "digest": manifests.seal(tree)}))
 
 
 @pytest.fixture
