@@ -2,9 +2,11 @@
 
 import shutil
 import subprocess
+import time
 
 import pytest
 
+from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.tracking.mlflow_store import MlflowStore
 from tests.recovery.project import MMRUN, Project, assert_one_run_like, outside
@@ -44,18 +46,20 @@ def test_a_prune_that_dies_is_finished_by_the_next(frozen: Project, moment: str)
     assert len(list(frozen.artifact("checkpoints/shared").iterdir())) == 1
 
 
+def started(project: Project, *words: str, **environment: str) -> "subprocess.Popen[str]":
+    """Start a command, and do not wait for it."""
+    return subprocess.Popen(
+        [MMRUN, *words],
+        cwd=project.folder,
+        env=outside() | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def test_two_that_prune_at_once_do_not_mix(frozen: Project) -> None:
-    pruning = [
-        subprocess.Popen(
-            [MMRUN, *PRUNE],
-            cwd=frozen.folder,
-            env=outside(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    pruning = [started(frozen, *PRUNE) for _ in range(2)]
     said = [process.communicate()[0] for process in pruning]
     codes = sorted(process.returncode for process in pruning)
 
@@ -77,6 +81,68 @@ def test_a_pull_that_dies_leaves_nothing_that_looks_whole(frozen: Project) -> No
     assert done.code == 0, done.said
     assert not list(frozen.folder.glob(".pulled*"))
     assert frozen.mmrun(*PRUNE).code == 0
+
+
+def test_a_prune_leaves_what_somebody_pulls(frozen: Project) -> None:
+    words = ("checkpoints", "pull", f"{frozen.run.run_id}@12", "pulled")
+    pulling = started(frozen, *words, MMRUN_KILL_AT="never,restore.file")  # it waits there
+    with pulling:
+        while "checkpoint-12" not in remote_of(frozen).holds.being_restored():
+            assert pulling.poll() is None, pulling.communicate()[0]
+            time.sleep(0.1)
+
+        meanwhile = frozen.mmrun(*PRUNE)
+        held = stored_whole(frozen)
+        pulling.kill()
+    after = frozen.mmrun(*PRUNE)
+
+    assert meanwhile.code == 0, meanwhile.said
+    assert "kept checkpoint-12 (being restored)" in meanwhile.said
+    assert held == {"checkpoint-23": None, "checkpoint-12": None}
+    assert after.code == 0, after.said
+    assert stored_whole(frozen) == {"checkpoint-23": None}
+    assert not (frozen.folder / "pulled").exists()
+
+
+def test_a_pull_that_meets_a_prune_gets_all_or_nothing(frozen: Project) -> None:
+    words = ("checkpoints", "pull", f"{frozen.run.run_id}@12", "pulled")
+    commands = [started(frozen, *words), started(frozen, *PRUNE)]
+    said = [command.communicate()[0] for command in commands]
+    pull, prune = (command.returncode for command in commands)
+
+    assert prune == 0, said
+    pulled = frozen.folder / "pulled"
+    if pull == 0:
+        assert manifests.problem_with(pulled, manifests.read(pulled)) is None
+    else:
+        assert pull == 5, said
+        assert "error: " in said[0]
+        assert not pulled.exists()
+    assert set(stored_whole(frozen).values()) == {None}
+    assert "checkpoint-23" in stored_whole(frozen)
+
+
+def test_a_prune_while_a_training_runs_is_refused_and_disturbs_nothing(project: Project) -> None:
+    words = ("train", "--config_path", "experiment.yaml", "--max_steps", "100000")
+    training = started(project, *words, "--eval_strategy", "no", "--metric_for_best_model", "null")
+    with training:
+        said = []
+        for line in training.stdout or ():
+            said.append(line)
+            if line.startswith("step 20:"):
+                break
+        pruned = project.mmrun(*PRUNE)
+        looked = project.mmrun(*PRUNE, "--dry-run")
+        training.terminate()
+        said += training.stdout or ()
+
+    assert training.returncode == 75, said
+    assert pruned.code == 6, pruned.said
+    assert f"process {training.pid} on " in pruned.said
+    assert "works on it" in pruned.said
+    assert looked.code == 0, looked.said
+    assert set(stored_whole(project).values()) == {None}
+    assert project.run.tags["mmrun.status"] == "stopped by SIGTERM"
 
 
 def test_a_training_killed_while_it_retains_and_while_it_ends(
