@@ -210,10 +210,11 @@ class Uploader:
 
     def _tried(self) -> bool:
         try:
-            while not self._stopping.is_set() and self._may_write() and self._send_next():
+            while self._may_go_on() and self._send_next():
                 pass
-            if not self._stopping.is_set() and self._may_write():
-                self._settle()
+            if not self._may_go_on():
+                return True  # something may be left, and it is not this process that sends it
+            self._settle()
         except TrackingError as error:
             self._refused = not isinstance(error, UnreachableError)
             self._say_away(error)
@@ -227,6 +228,9 @@ class Uploader:
             logger.info("the store takes checkpoints again, all have been sent")
         self._away = False
         return True
+
+    def _may_go_on(self) -> bool:
+        return not self._stopping.is_set() and self._may_write()
 
     def _send_next(self) -> bool:
         """Upload the newest checkpoint that waits; False if none does."""

@@ -1,5 +1,6 @@
 """What the training thread hands over is done beside it, and what fails there is told."""
 
+import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -146,6 +147,73 @@ def test_a_process_that_lost_the_run_sends_nothing_more(place: Place) -> None:
     assert place.on_disk() == ["checkpoint-5"]
     assert place.stored() == []
     assert [saved.step for saved in Spool(place.spool).waiting()] == [5]
+
+
+ALL_SENT = "the store takes checkpoints again, all have been sent"
+
+
+def test_a_store_that_comes_back_is_told(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="mmrun")
+    place.store.away = True
+    publisher = place.publisher()
+    place.publish(5, 10, publisher=publisher)
+    assert "the store takes no checkpoints now" in caplog.text
+
+    place.store.away = False
+
+    assert publisher.drain(30) == []
+    assert ALL_SENT in caplog.text
+
+
+def test_not_all_was_sent_where_the_run_was_lost_meanwhile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Losing(FolderStore):
+        """A store that takes one checkpoint before another process takes the run."""
+
+        def upload(self, file: Path, *, to: str) -> None:
+            super().upload(file, to=to)
+            held.clear()
+
+    caplog.set_level(logging.INFO, logger="mmrun")
+    held = threading.Event()
+    held.set()
+    place = Place(tmp_path, store=Losing(tmp_path / "store"))
+    place.store.away = True
+    publisher = place.publisher(may_write=held.is_set)
+    place.publish(5, 10, publisher=publisher)
+
+    place.store.away = False
+    publisher.drain(30)
+
+    assert place.stored() == ["checkpoint-10"]
+    assert [saved.step for saved in Spool(place.spool).waiting()] == [5]
+    assert ALL_SENT not in caplog.text
+
+
+def test_not_all_was_sent_where_the_sending_was_stopped(
+    hanging: tuple[Place, HangingStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="mmrun")
+    place, store = hanging
+    store.away = True
+    store.go.set()
+    publisher = place.publisher()
+    place.publish(5, 10, publisher=publisher)
+    store.go.clear()
+    store.begun.clear()
+    store.away = False
+    publisher.publish(write_files(place.local.partial(15), step=15), description(15))
+    assert store.begun.wait(30)
+
+    stopping = threading.Thread(target=publisher.stop)
+    stopping.start()
+    stopping.join(0.5)  # it waits for the upload that was begun
+    store.go.set()
+    stopping.join(30)
+
+    assert place.stored() == ["checkpoint-15"]
+    assert ALL_SENT not in caplog.text
 
 
 def test_why_an_upload_failed_stays_with_it(place: Place) -> None:
