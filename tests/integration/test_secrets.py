@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,23 @@ from tests.recovery.project import Done, Project, write_small_data
 TOKEN = "hf_tokenOnTheCommandLine"
 OTHER = "hf_tokenOfTheNextAttempt"
 PASSWORD = "pass%2Fword-in-the-file"
-SECRETS = (TOKEN, OTHER, PASSWORD, "pass/word-in-the-file")
+QUERY = "in-the-query-of-an-address"
+SECRETS = (TOKEN, OTHER, PASSWORD, "pass/word-in-the-file", QUERY)
 OWN = frozenset({"experiment.yaml", "broken.yaml"})
 """What the user wrote, secrets in it; mmrun leaves it alone."""
+
+PLUGIN = f"""
+import os
+
+from mmrun.modalities.features import FeaturesModality
+
+class Leaking(FeaturesModality):
+    def load(self, path, *, span):
+        if "LEAK" in os.environ:
+            raise RuntimeError("nobody is called {TOKEN}")
+        return super().load(path, span=span)
+"""
+"""A modality that tells what it was given, as libraries do."""
 
 
 class Scene:
@@ -24,6 +39,7 @@ class Scene:
         self.project = project
         self.said: dict[str, Done] = {}
         project.change("tracking:\n", f"tracking:\n  uri: {address}\n")
+        project.change("  seed: 7\n", f"  seed: 7\n  project: https://h/p?token={QUERY}\n")
 
     def run(self, name: str, *words: str, **environment: str) -> Done:
         done = self.project.mmrun(*words, **environment)
@@ -58,7 +74,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def work(scene: Scene) -> None:
-    folder = scene.project.folder
     killed = {"MMRUN_KILL_AT": "upload.manifest@6,step@8"}
     scene.train("killed", "--hub_token", TOKEN, **killed)
     scene.train("planned", "--hub_token", OTHER, "--dry-run")
@@ -66,10 +81,21 @@ def work(scene: Scene) -> None:
     scene.train("resumed", "--hub_token", OTHER, "--learning_rate", "0.002", "--verbose")
     scene.run("verified", "checkpoints", "verify", "out")
     scene.run("pulled", "checkpoints", "pull", "best", "pulled", "--output_dir", "out")
-    signal = next((folder / "data/train").glob("*.npy"))
-    signal.write_bytes(signal.read_bytes()[:-8])
-    failing = ("--output_dir", "failing", "--setup_path", "out/setup", "--verbose")
-    scene.train("failed", "--hub_token", TOKEN, *failing)
+    plugin = str(install_plugin(scene.project.folder.parent / "plugin"))
+    kind = ("--modality", "leaking2text", "--pipeline", "leaking2text", "--output_dir", "failing")
+    file = ("--config_path", "experiment.yaml")
+    scene.run("set up", "setup", *file, *kind, "--hub_token", TOKEN, PYTHONPATH=plugin)
+    failing = ("--hub_token", TOKEN, "--verbose", *kind)
+    scene.train("failed", *failing, PYTHONPATH=plugin, LEAK="1")
+
+
+def install_plugin(folder: Path) -> Path:
+    (folder / "leaking-1.dist-info").mkdir(parents=True)
+    points = "[mmrun.modalities]\nleaking = leaking:Leaking\n"
+    (folder / "leaking-1.dist-info/entry_points.txt").write_text(points)
+    (folder / "leaking-1.dist-info/METADATA").write_text("Name: leaking\nVersion: 1\n")
+    (folder / "leaking.py").write_text(PLUGIN)
+    return folder
 
 
 def files(scene: Scene) -> Mapping[str, bytes]:
@@ -88,7 +114,8 @@ def test_the_scene_is_what_it_should_be(scene: Scene) -> None:
         "resumed": 0,
         "verified": 0,
         "pulled": 0,
-        "failed": 4,
+        "set up": 0,
+        "failed": 1,
     }, scene.said
     stored = files(scene)
     for part in (
@@ -130,6 +157,13 @@ def test_the_records_show_that_there_was_one(scene: Scene) -> None:
     assert b"+  uri: http://ann:***@127.0.0.1:" in diffs[0]
 
 
+def test_an_error_of_a_library_is_recorded_without_the_secret_in_it(scene: Scene) -> None:
+    (error,) = [c for name, c in files(scene).items() if name.endswith("artifacts/error.txt")]
+
+    assert b"RuntimeError: nobody is called ***" in error
+    assert "error: RuntimeError: nobody is called ***" in scene.said["failed"].said
+
+
 def test_another_secret_is_no_change_to_tell_of(scene: Scene) -> None:
     plan = json.loads(scene.said["planned for programs"].said)
 
@@ -138,7 +172,7 @@ def test_another_secret_is_no_change_to_tell_of(scene: Scene) -> None:
 
 
 DEAD = f"--tracking_uri=postgresql://ann:{PASSWORD}@127.0.0.1:9/runs"
-QUERY = f"--tracking_uri=http://127.0.0.1:9/?token={TOKEN}"
+DOWN = f"--tracking_uri=http://127.0.0.1:9/?token={TOKEN}"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +188,7 @@ QUERY = f"--tracking_uri=http://127.0.0.1:9/?token={TOKEN}"
         pytest.param(["train", "--push_to_hub_token", TOKEN], 2, id="a name of old"),
         pytest.param(["train", "--config_path", "broken.yaml"], 3, id="a key twice in the file"),
         pytest.param(["checkpoints", "list", "a" * 32, DEAD], 6, id="a database that is down"),
-        pytest.param(["checkpoints", "list", "a" * 32, QUERY], 6, id="a server that is down"),
+        pytest.param(["checkpoints", "list", "a" * 32, DOWN], 6, id="a server that is down"),
         pytest.param(["sync", "failing", DEAD], 6, id="nothing to send to"),
     ],
 )
