@@ -90,7 +90,7 @@ def remember_file(text: str) -> None:
 
 def hidden(text: str) -> str:
     """Return a text for people without any secret."""
-    for secret in sorted(_known, key=len, reverse=True):
+    for secret in sorted(_known.copy(), key=len, reverse=True):  # other threads may add one
         text = text.replace(secret, MASK)
     return without_secrets(text)
 
