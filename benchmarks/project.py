@@ -25,9 +25,7 @@ model:
     decoder_ffn_dim: {inner}
     encoder_attention_heads: 2
     decoder_attention_heads: 2
-  multimodal_mapper_type: {mapper}
-  multimodal_mapper_factor: 1
-  feat_dim: 64
+{mapper}  feat_dim: 64
   max_length: 32
   freeze_backbone: {frozen}
 training:
@@ -45,6 +43,7 @@ tracking:
   keep_last: {keep}
 """
 
+_ADAPTER = "  multimodal_mapper_type: adapter\n  multimodal_mapper_factor: 1\n"
 _BYTES = 12
 """Of one trained parameter: itself, and the two moments that AdamW keeps."""
 _LAYERS = 4
@@ -93,7 +92,7 @@ def write_project(
         log_every=log_every,
         keep=keep,
         frozen=str(frozen).lower(),
-        mapper="adapter" if frozen else "linear",
+        mapper=_ADAPTER if frozen else "",
     )
     (folder / "experiment.yaml").write_text(text, encoding="utf-8")
 
