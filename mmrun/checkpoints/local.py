@@ -33,10 +33,16 @@ class LocalCheckpoints:
 
     ``checkpoint-N`` is whole when it appears; ``.checkpoint-N.partial`` is being written.
     Names given and returned are relative to ``folder`` (``superseded/a1/checkpoint-N`` too).
+
+    Args:
+        folder: where they are.
+        run_id: whose they are: those of another run, which somebody copied there, are neither
+            listed nor moved, linked or removed. None makes no difference between them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, run_id: str | None = None) -> None:
         self.folder = folder
+        self._run_id = run_id
 
     def tidy(self) -> None:
         """Remove what a dead process left half done; only the holder of the folder may."""
@@ -48,7 +54,10 @@ class LocalCheckpoints:
         """Return a fresh folder in which the checkpoint of ``step`` can be written."""
         path = self.folder / f".{folder_name(step)}.partial"
         _remove(path)
-        path.mkdir(parents=True)
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise not_saved(step, self.folder, error) from error
         return path
 
     def finish(
@@ -80,10 +89,7 @@ class LocalCheckpoints:
             )
             return self._name(partial, manifest, lineage=lineage)
         except OSError as error:
-            raise CheckpointError(
-                f"checkpoint {description.step} could not be saved in {self.folder}: {error}",
-                hint="make room on the disk, then run the same command again to go on",
-            ) from error
+            raise not_saved(description.step, self.folder, error) from error
 
     def _name(self, partial: Path, manifest: Manifest, *, lineage: Lineage) -> Manifest:
         step = manifest.step
@@ -130,7 +136,8 @@ class LocalCheckpoints:
 
     def every(self) -> Sequence[Saved]:
         """Return all with a usable manifest, the superseded ones after the others."""
-        return [saved for e in (*self.entries(), *self.set_aside()) if (saved := e.saved)]
+        entries = (*self.entries(), *self.set_aside())
+        return [saved for entry in entries if self._counts(entry) and (saved := entry.saved)]
 
     def rejected(self) -> Iterator[Entry]:
         """Yield what earlier attempts found broken."""
@@ -251,8 +258,20 @@ class LocalCheckpoints:
         return [
             (saved, entry.manifest)
             for entry in self.entries()
-            if entry.manifest and (saved := entry.saved)
+            if self._counts(entry) and entry.manifest and (saved := entry.saved)
         ]
+
+    def _counts(self, entry: Entry) -> bool:
+        theirs = entry.manifest is not None and entry.manifest.run_id != self._run_id
+        return self._run_id is None or not theirs
+
+
+def not_saved(step: int, folder: Path, error: OSError) -> CheckpointError:
+    """Say that the disk did not take a checkpoint."""
+    return CheckpointError(
+        f"checkpoint {step} could not be saved in {folder}: {error}",
+        hint="make room on the disk, then run the same command again to go on",
+    )
 
 
 def _misplaced(folder: Path, manifest: Manifest) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Queue
 
 from mmrun.checkpoints.entry import folder_name
-from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.local import LocalCheckpoints, not_saved
 from mmrun.checkpoints.manifest import Description, Manifest
 from mmrun.checkpoints.policy import Lineage, Retention
 from mmrun.checkpoints.remote import RemoteCheckpoints
@@ -90,6 +90,7 @@ class Publisher:
         self._written: Queue[_Written | None] = Queue(_AHEAD)
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._linkless = False
 
     def recover(self) -> None:
         """Remove scratch folders of a dead process and queue what it had not yet sent.
@@ -174,8 +175,8 @@ class Publisher:
         try:
             self._uploader.stored, _ = remote.look()
         except TrackingError as error:
+            # What is there already is not sent again; what is not must not be rotated away.
             logger.warning("the store does not say which checkpoints it has: %s", error)
-            return
         stored = self._uploader.stored
         here = {saved.key: (saved, manifest) for saved, manifest in self._local.list()}
         there = {saved.key for saved in stored}
@@ -189,16 +190,18 @@ class Publisher:
     def _work(self) -> None:
         while (written := self._written.get()) is not None:
             try:
-                if self._failure is None:
-                    self._finish(written)
+                self._finish(written)
             except BaseException as error:  # noqa: BLE001 (raised again on the training thread)
-                self._failure = error
+                self._failure = self._failure or error
             finally:
                 self._written.task_done()
         self._written.task_done()
 
     def _finish(self, written: _Written) -> None:
-        written.complete()
+        try:
+            written.complete()
+        except OSError as error:
+            raise not_saved(written.description.step, self._local.folder, error) from error
         manifest = self._local.finish(
             written.partial,
             written.description,
@@ -232,10 +235,18 @@ class Publisher:
                 self._queue(name, manifest)
 
     def _link(self) -> None:
-        self._local.link(self._lineage, elsewhere=self._uploader.stored)
+        try:
+            self._local.link(self._lineage, elsewhere=self._uploader.stored)
+        except OSError as error:  # they are for people; nothing is found by them
+            if not self._linkless:
+                logger.warning("%s has no links to last and best: %s", self._local.folder, error)
+            self._linkless = True
 
     def _rotate(self) -> None:
         kept = {saved.key for saved in self._spool.waiting()} | self._kept
         kept |= {(one.step, one.attempt) for one in self._not_queued.values()}
         keep = {saved.name for saved in self._local.every() if saved.key in kept}
-        self._local.rotate(self._keep_local, keep=keep, lineage=self._lineage)
+        try:
+            self._local.rotate(self._keep_local, keep=keep, lineage=self._lineage)
+        except OSError as error:
+            logger.warning("old checkpoints stay in %s: %s", self._local.folder, error)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mmrun import faults
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
@@ -21,7 +20,7 @@ from mmrun.tracking.attempts import AttemptRecord, Decision, Overlap, is_timing
 from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
-from mmrun.workflows.ending import Ending, deliver_ending, write_ending
+from mmrun.workflows.ending import Ending, say_ending
 from mmrun.workflows.records import run_tags, save_record
 
 logger = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ class Attempt:
         self._clock = clock
         self._logged: dict[tuple[str, int], float] = {}
         self._one_line = threading.Lock()
+        self._one_record = threading.Lock()
         self._last_step = record.from_step
         self.closing = False
         """Whether ``close`` was called: how the attempt ends is decided then."""
@@ -111,9 +111,12 @@ class Attempt:
 
     def settled(self, stored: Sequence[Saved] | None) -> None:
         """Bring tags and record up to date, so that a death after this loses nothing of them."""
-        if stored:
-            self._store.set_tags(self.record.run_id, checkpoint_tags(stored))
-        save_record(self._store, self._current())
+        with self._one_record:
+            if self.closing:  # what is said of the end is not to be replaced
+                return
+            if stored:
+                self._store.set_tags(self.record.run_id, checkpoint_tags(stored))
+            save_record(self._store, self._current())
 
     def _current(self) -> AttemptRecord:
         return replace(
@@ -125,14 +128,13 @@ class Attempt:
 
     def close(self, ended: str, *, status: RunStatus, flush_s: float, error: str = "") -> bool:
         """Send what is left, then say how the attempt ended; False if something is unsent."""
-        self.closing = True
+        with self._one_record:
+            self.closing = True
         sent = self._sender.flush(flush_s)
         self._sender.stop()
         self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
         ending = Ending(record=self.record, status=status, error=error)
-        write_ending(self._journal.folder, ending)
-        faults.reach("ended")
-        deliver_ending(self._store, self._journal.folder)
+        say_ending(self._store, self._journal.folder, ending)
         return sent
 
     def take_over(self, carried: Iterable[Point]) -> None:

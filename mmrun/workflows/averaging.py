@@ -2,14 +2,12 @@
 
 import logging
 import shutil
-from pathlib import Path
 
-from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.found import Found, found_at
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import MANIFEST
 from mmrun.checkpoints.policy import Lineage, live, newest_first
-from mmrun.errors import TrackingError
+from mmrun.errors import CheckpointError, TrackingError
 from mmrun.workflows.checkpoints.average import write_average
 from mmrun.workflows.place import Place
 
@@ -24,7 +22,9 @@ def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
     It lies in ``OUTPUT_DIR/average`` and, where checkpoints are stored at all, among the run's
     artifacts under ``average/``, its manifest last.
     """
-    found = _newest(LocalCheckpoints(place.output_dir / "train"), count, lineage=lineage)
+    found = _newest(
+        LocalCheckpoints(place.output_dir / "train", run_id=place.run_id), count, lineage=lineage
+    )
     if len(found) < count:
         logger.warning("average_last: only %d of %d checkpoints are here", len(found), count)
     if not found:
@@ -44,11 +44,12 @@ def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
 
 
 def _newest(local: LocalCheckpoints, count: int, *, lineage: Lineage) -> list[Found]:
-    alive = newest_first(live((saved for saved, _ in local.list()), lineage))
-    folders = [local.path(saved.name) for saved in alive]
-    whole = [path for path in folders if _problem(path) is None][:count]
-    return [found_at(path) for path in reversed(whole)]
-
-
-def _problem(folder: Path) -> str | None:
-    return manifests.problem_with(folder, manifests.read(folder), digests=False)
+    whole: list[Found] = []
+    for saved in newest_first(live((saved for saved, _ in local.list()), lineage)):
+        if len(whole) == count:
+            break
+        try:
+            whole.append(found_at(local.path(saved.name)))
+        except CheckpointError as error:
+            logger.warning("average_last: passed over: %s", error)
+    return whole[::-1]

@@ -4,13 +4,18 @@ The file ``journal/ended.json`` is there for as long as the store was not told.
 """
 
 import json
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmrun import faults
 from mmrun.files import write_whole
 from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.store import RunStatus, RunStore
 from mmrun.workflows.records import last_record, run_tags, save_record, summary
+
+logger = logging.getLogger(__name__)
 
 _NAME = "ended.json"
 
@@ -23,6 +28,18 @@ class Ending:
     status: RunStatus
     error: str = ""
     """The traceback of what failed."""
+
+
+def say_ending(store: RunStore, journal: Path, ending: Ending) -> None:
+    """Write ``ending`` down and tell the store; a full disk does not keep it from being told."""
+    try:
+        write_ending(journal, ending)
+    except OSError as error:
+        logger.warning("how the attempt ended could not be written to %s: %s", journal, error)
+    faults.reach("ended")
+    _tell(store, ending)
+    with suppress(OSError):  # telling it twice does no harm
+        (journal / _NAME).unlink(missing_ok=True)
 
 
 def write_ending(journal: Path, ending: Ending) -> None:
@@ -51,8 +68,13 @@ def deliver_ending(store: RunStore, journal: Path) -> Ending | None:
     Where another machine went on meanwhile, only the attempt's own record is put right.
     """
     ending = read_ending(journal)
-    if ending is None:
-        return None
+    if ending is not None:
+        _tell(store, ending)
+        (journal / _NAME).unlink()
+    return ending
+
+
+def _tell(store: RunStore, ending: Ending) -> None:
     record, ended = ending.record, ending.record.ended or ""
     newest = last_record(store, record.run_id)
     save_record(store, record)
@@ -63,5 +85,3 @@ def deliver_ending(store: RunStore, journal: Path) -> Ending | None:
         store.set_status(record.run_id, ending.status)
     else:
         store.set_tags(record.run_id, summary(record, ended))
-    (journal / _NAME).unlink()
-    return ending

@@ -37,7 +37,7 @@ def publisher_of(
     tracking, training = place.experiment.tracking, place.experiment.training
     remote = RemoteCheckpoints(place.store.artifacts(place.run_id))
     return Publisher(
-        LocalCheckpoints(place.output_dir / "train"),
+        LocalCheckpoints(place.output_dir / "train", run_id=place.run_id),
         remote if tracking.log_checkpoints else None,
         run_id=place.run_id,
         spool=place.output_dir / "spool",

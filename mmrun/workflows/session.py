@@ -111,7 +111,7 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         overlap=Overlap(earlier, from_step=beginning.step),
         clock=clock,
     )
-    local = LocalCheckpoints(place.output_dir / "train")
+    local = LocalCheckpoints(place.output_dir / "train", run_id=place.run_id)
     publisher = publisher_of(
         place,
         lineage=_steps(record),
@@ -321,10 +321,8 @@ def _send_checkpoints(session: Session, patience_s: float) -> float:
     A server that was waited for in vain is not waited for as long again.
     """
     begun = time.monotonic()
-    try:
-        unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
-    finally:
-        session.publisher.stop()
+    unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
+    session.publisher.stop()
     if unsent:
         folder = session.beginning.place.output_dir
         logger.warning("not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), folder)
@@ -369,8 +367,9 @@ def _fail(session: Session, error: BaseException) -> None:
         flush_s = LEAST_S
         try:
             flush_s = _send_checkpoints(session, FLUSH_S)
-        except MmrunError as second:  # the first error is the one to be told
+        except (MmrunError, OSError) as second:  # the first error is the one to be told
             logger.warning("%s", second)
+        session.publisher.stop()
         _close(session, "failed", status="FAILED", flush_s=flush_s, error=trace)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM
 from mmrun.checkpoints import manifest as manifests
 from mmrun.cli.main import run as mmrun
 from mmrun.models.build import register_models
-from tests.recovery.damage import seal
+from tests.recovery.damage import flip, seal
 from tests.recovery.project import Project
 
 Weights = Mapping[str, torch.Tensor]
@@ -146,3 +146,29 @@ def test_a_kill_does_not_change_the_mean(killed: Project, alone: Project) -> Non
     expected = mean(*(alone.weights(step) for step in (12, 18, 23)))
     assert_same(load_file(killed.out / "average/model.safetensors"), expected)
     assert_same(load_file(killed.artifact("average/model.safetensors")), expected)
+
+
+def test_a_broken_checkpoint_is_passed_over_in_the_mean(killed: Project) -> None:
+    flip(killed.out / "train/checkpoint-12/model.safetensors")
+
+    said = killed.train_to_the_end("--average_last", "3")
+
+    expected = mean(*(killed.weights(step) for step in (6, 18, 23)))
+    assert_same(load_file(killed.out / "average/model.safetensors"), expected)
+    assert "average_last: passed over: checkpoint" in said
+
+
+def test_a_mean_that_fails_ends_the_attempt_and_the_next_one_makes_it(project: Project) -> None:
+    (project.out / "average").parent.mkdir()
+    (project.out / "average").symlink_to("nowhere")  # no folder takes its place
+
+    done = project.train("--average_last", "2")
+
+    assert done.code != 0
+    assert project.run.status == "FAILED"
+    assert project.run.tags["mmrun.status"] == "failed"
+    (project.out / "average").unlink()
+    project.train_to_the_end("--average_last", "2")
+    expected = mean(*(project.weights(step) for step in (18, 23)))
+    assert_same(load_file(project.out / "average/model.safetensors"), expected)
+    assert project.run.status == "FINISHED"

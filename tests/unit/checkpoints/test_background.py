@@ -257,3 +257,58 @@ def test_an_upload_that_gets_on_is_waited_for(hanging: tuple[Place, HangingStore
 
     assert publisher.drain(0.1, patient=lambda: True) == []
     assert place.stored() == ["checkpoint-5"]
+
+
+def test_a_failure_does_not_cost_the_checkpoint_after_it(place: Place) -> None:
+    publisher = place.publisher()
+    both_handed_over = threading.Event()
+
+    def full() -> None:
+        assert both_handed_over.wait(60)
+        raise OSError(28, "No space left on device")
+
+    publisher.publish(write_files(place.local.partial(5), step=5), description(5), complete=full)
+    publisher.publish(write_files(place.local.partial(10), step=10), description(10))
+    both_handed_over.set()
+
+    with pytest.raises(CheckpointError, match="checkpoint 5 could not be saved"):
+        publisher.settle()
+    assert place.on_disk() == ["checkpoint-10"]
+
+
+def test_a_full_disk_is_told_as_one_wherever_it_is_found(place: Place) -> None:
+    publisher = place.publisher()
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    publisher.publish(write_files(place.local.partial(5), step=5), description(5), complete=full)
+
+    with pytest.raises(CheckpointError, match=r"checkpoint 5 could not be saved .*No space left"):
+        publisher.settle()
+
+
+def test_a_disk_without_links_costs_only_the_links(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    (place.local.folder / ".checkpoint-last.partial/in-the-way").mkdir(parents=True)
+
+    place.publish(5, 10)
+
+    assert place.on_disk() == place.stored() == ["checkpoint-10", "checkpoint-5"]
+    assert caplog.text.count("has no links to last and best") == 1
+
+
+def test_what_was_not_spooled_is_sent_though_the_store_was_away_at_the_start(
+    place: Place,
+) -> None:
+    place.save(5, 10)
+    publisher = place.publisher(retention=Retention(local=1, last=2))
+    place.store.away = True
+    publisher.recover()
+    place.store.away = False
+
+    place.publish(15, publisher=publisher)
+
+    assert publisher.drain(30) == []
+    assert place.stored() == ["checkpoint-15", "checkpoint-10"]

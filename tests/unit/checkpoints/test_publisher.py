@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.policy import Retention, Saved
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.spool import Spool
-from tests.unit.checkpoints.samples import RUN, Place
+from tests.unit.checkpoints.samples import RUN, Place, description, write_files
 
 
 @pytest.fixture
@@ -252,3 +253,16 @@ def test_listing_reads_a_manifest_once(place: Place) -> None:
     place.remote.entries()
 
     assert place.store.requests == ["list checkpoints"]
+
+
+def test_checkpoints_of_another_run_are_left_alone(place: Place) -> None:
+    place.local = LocalCheckpoints(place.local.folder, run_id=RUN)
+    for step in (1, 1000):
+        partial = write_files(place.local.partial(step), step=step)
+        place.local.finish(partial, description(step, run_id="f" * 32))
+
+    place.publish(5, 10, publisher=place.publisher(retention=Retention(local=1)))
+
+    names = {path.name for path in place.local.folder.iterdir()}
+    assert names == {"checkpoint-1", "checkpoint-1000", "checkpoint-10", "checkpoint-last"}
+    assert (place.local.folder / "checkpoint-last").readlink() == Path("checkpoint-10")

@@ -210,3 +210,14 @@ def test_carried_points_are_sent_as_they_were(tmp_path: Path) -> None:
     recorded.end()
 
     assert recorded.store.history(recorded.run_id, "loss") == [carried]
+
+
+def test_how_it_ended_is_not_replaced_by_a_late_upload(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    recorded.end()
+
+    recorded.attempt.settled([Saved(name="checkpoint-5", step=5, attempt=1)])
+
+    newest = last_record(recorded.store, recorded.run_id)
+    assert newest is not None
+    assert newest.ended == "finished"

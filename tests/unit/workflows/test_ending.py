@@ -6,7 +6,13 @@ import pytest
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import AttemptRecord, Start
-from mmrun.workflows.ending import Ending, deliver_ending, read_ending, write_ending
+from mmrun.workflows.ending import (
+    Ending,
+    deliver_ending,
+    read_ending,
+    say_ending,
+    write_ending,
+)
 from mmrun.workflows.records import last_record, save_record
 from tests.fakes import MemoryStore
 
@@ -91,3 +97,17 @@ def test_where_another_attempt_went_on_only_the_record_is_put_right(
     newest = last_record(store, run_id)
     assert newest is not None
     assert newest.attempt == 2
+
+
+def test_a_disk_that_takes_nothing_does_not_keep_the_store_from_being_told(
+    store: MemoryStore, run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()  # so nothing can be written into it
+
+    say_ending(
+        store, journal, Ending(record=record(run_id, ended="failed"), status="FAILED", error="E")
+    )
+
+    assert store.read(run_id).status == "FAILED"
+    assert "how the attempt ended could not be written" in caplog.text
