@@ -109,14 +109,18 @@ class Uploader:
 
         As long as ``patient`` says so, uploads that get on take the time that they need, and only
         that of a store that is away counts. One that answers and refuses (its disk is full) is
-        asked a few times only.
+        asked a few times only. Where nobody sends any more, there is nothing to wait for.
         """
+        if self._stopping.is_set():
+            return
         deadline = time.monotonic() + timeout_s
         wanted = self._ask()
         refusals = 0
 
         def done(seconds: float) -> bool:
             nonlocal wanted, refusals, deadline
+            if self._is_over():
+                return True
             with self._round_ended:
                 served = self._round_ended.wait_for(lambda: self._served >= wanted, timeout=seconds)
             now = time.monotonic()
@@ -138,6 +142,10 @@ class Uploader:
             total=total,
             label="sending checkpoints",
         )
+
+    def _is_over(self) -> bool:
+        """Whether no round will end any more, since the thread was stopped or died."""
+        return self._stopping.is_set() or self._thread is None or not self._thread.is_alive()
 
     def _ask(self) -> int:
         """Ask for a round that begins from now on; return its number."""
