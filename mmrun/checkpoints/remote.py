@@ -2,15 +2,15 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 from mmrun import faults, files
 from mmrun.checkpoints import index as indices
 from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.at_once import MayGoOn, always, at_once, check
 from mmrun.checkpoints.entry import Entry, folder_name, parse_name
 from mmrun.checkpoints.holds import Holds
 from mmrun.checkpoints.index import Index
@@ -21,21 +21,20 @@ from mmrun.progress import follow
 from mmrun.tracking.store import ArtifactStore, UnreachableError
 
 logger = logging.getLogger(__name__)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 ROOT = "checkpoints"
 SHARED = f"{ROOT}/shared"
 NO_MANIFEST = "its upload never finished"
 _INDEX = f"{ROOT}/{indices.NAME}"
 _AT_ONCE = 4
-"""Requests under way; more than this only fight for the disk or the line."""
 
 
 class RemoteCheckpoints:
     """The folder ``checkpoints/`` among a run's artifacts.
 
     Reading is for everybody; ``upload``, ``drop`` and ``collect`` are for the holder of the run.
+    Those three ask ``may_go_on`` before each request that changes something. Where the answer is
+    no (the run is lost, the process is to end) they leave the rest as it is, with ``Stopped``.
     Every method lets the store's ``TrackingError`` pass: out of reach is never "not there".
     """
 
@@ -52,7 +51,7 @@ class RemoteCheckpoints:
         Costs two requests, and those for manifests that the table of contents does not know.
         """
         names = self._names()
-        unknown = _at_once(self._entry, [name for name in names if name not in self._table])
+        unknown = at_once(self._entry, [name for name in names if name not in self._table])
         for name in self._table.keys() - names.keys():
             del self._table[name]
         self._table.update({entry.name: saved for entry in unknown if (saved := entry.saved)})
@@ -61,7 +60,7 @@ class RemoteCheckpoints:
 
     def entries(self) -> Sequence[Entry]:
         """Return every folder with a checkpoint's name and its manifest, newest first."""
-        return _at_once(self._entry, self._names())
+        return at_once(self._entry, self._names())
 
     def distrust_table(self) -> None:
         """Read every manifest from now on: what the table of contents said was not so."""
@@ -108,7 +107,7 @@ class RemoteCheckpoints:
         """Compare names and sizes with the manifest; contents are verified on ``restore``."""
         sizes = self._sizes(f"{ROOT}/{name}")
         shared = [entry for entry in manifest.files if entry.shared]
-        found = _at_once(self._shared_size, shared)
+        found = at_once(self._shared_size, shared)
         sizes |= {entry.path: size for entry, size in zip(shared, found, strict=True)}
         for entry in manifest.files:
             size = sizes.get(entry.path, -1)
@@ -135,7 +134,7 @@ class RemoteCheckpoints:
 
     # Sending
 
-    def upload(self, folder: Path) -> str:
+    def upload(self, folder: Path, *, may_go_on: MayGoOn = always) -> str:
         """Store a whole local checkpoint and return its name there; safe to repeat."""
         manifest = manifests.read(folder)
         name, stands = self._name_for(manifest)
@@ -146,20 +145,20 @@ class RemoteCheckpoints:
             raise CheckpointError(f"{folder} cannot be sent: {problem}")
         target = f"{ROOT}/{name}"
         own = [entry for entry in manifest.files if not entry.shared]
+        check(may_go_on)
         self._clear_strays(target, wanted={entry.path for entry in own})
         shared = [entry for entry in manifest.files if entry.shared]
-        _at_once(lambda entry: self._send_shared(folder, entry), shared)
+        at_once(lambda entry: self._send_shared(folder, entry), shared, may_go_on=may_go_on)
         faults.reach("upload.shared", step=manifest.step)
-        _at_once(lambda entry: self._send(folder, entry, target=target), own)
+        at_once(lambda one: self._send(folder, one, target=target), own, may_go_on=may_go_on)
         faults.reach("upload.files", step=manifest.step)
+        check(may_go_on)
         self._artifacts.upload(folder / MANIFEST, to=target)
         faults.reach("upload.manifest", step=manifest.step)
         self._manifests[name] = manifest
         self._table[name] = Saved.of(manifest, name=name)
-        try:
-            self._write_table()
-        except TrackingError as error:  # it is a hint: who does not find the name there reads more
-            logger.debug("the table of checkpoints was not written: %s", error)
+        if may_go_on():
+            self._write_table_if_possible()
         return name
 
     def _name_for(self, manifest: Manifest) -> tuple[str, bool]:
@@ -189,6 +188,12 @@ class RemoteCheckpoints:
         parent = Path(entry.path).parent.as_posix()
         to = target if parent == "." else f"{target}/{parent}"
         self._artifacts.upload(folder / entry.path, to=to)
+
+    def _write_table_if_possible(self) -> None:
+        try:
+            self._write_table()
+        except TrackingError as error:  # it is a hint: who does not find the name there reads more
+            logger.debug("the table of checkpoints was not written: %s", error)
 
     def _write_table(self) -> None:
         self._artifacts.write(_INDEX, Index.of(self._table).to_json().encode())
@@ -275,7 +280,7 @@ class RemoteCheckpoints:
 
     # Deleting
 
-    def drop(self, names: Iterable[str]) -> Sequence[str]:
+    def drop(self, names: Iterable[str], *, may_go_on: MayGoOn = always) -> Sequence[str]:
         """Delete checkpoints, each one's manifest first; return those that are gone.
 
         Shared files stay until ``collect``. Who dies half-way leaves folders without a manifest.
@@ -283,19 +288,22 @@ class RemoteCheckpoints:
         doomed = [_checked(name) for name in names]
         if not doomed:
             return doomed
+        check(may_go_on)
         for name in doomed:
             self._table.pop(name, None)
         self._write_table()
         for name in doomed:
+            check(may_go_on)
             step, _ = parse_name(name) or (None, None)
             self._artifacts.delete(f"{ROOT}/{name}/{MANIFEST}")
             self._manifests.pop(name, None)
             faults.reach("prune.manifest", step=step)
+            check(may_go_on)
             self._artifacts.delete(f"{ROOT}/{name}")
             faults.reach("prune.files", step=step)
         return doomed
 
-    def collect(self) -> Sequence[str]:
+    def collect(self, *, may_go_on: MayGoOn = always) -> Sequence[str]:
         """Delete what belongs to no checkpoint; return the artifacts that are gone.
 
         That is what uploads left that never finished, and shared files that no manifest names.
@@ -309,6 +317,7 @@ class RemoteCheckpoints:
         else:
             gone += self._unshared(entries)
         for path in gone:
+            check(may_go_on)
             self._artifacts.delete(path)
             faults.reach("prune.collect")
         return gone
@@ -323,15 +332,6 @@ class RemoteCheckpoints:
         }
         stored = [artifact.path for artifact in self._artifacts.list(SHARED)]
         return [path for path in stored if path.rpartition("/")[2] not in needed]
-
-
-def _at_once(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Return the results of ``task``, several of them under way at a time."""
-    every = list(items)
-    if len(every) < 2:  # noqa: PLR2004 (nothing to do at the same time)
-        return [task(item) for item in every]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(task, every))
 
 
 def _checked(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tenacity import Retrying, retry_if_result, stop_when_event_set, wait_exponential
 
+from mmrun.checkpoints.at_once import Stopped, check
 from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, to_drop
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import Key, select
@@ -156,7 +157,7 @@ class Uploader:
         return wanted
 
     def stop(self) -> None:
-        """Send nothing more; a request under way may still end."""
+        """Send nothing more; a request under way may still end, no other is begun."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
@@ -220,9 +221,10 @@ class Uploader:
         try:
             while self._may_go_on() and self._send_next():
                 pass
-            if not self._may_go_on():
-                return True  # something may be left, and it is not this process that sends it
+            check(self._may_go_on)
             self._settle()
+        except Stopped:
+            return True  # something may be left, and it is not this process that sends it
         except TrackingError as error:
             self._refused = not isinstance(error, UnreachableError)
             self._say_away(error)
@@ -258,7 +260,7 @@ class Uploader:
     def _send(self, remote: RemoteCheckpoints, saved: Saved) -> None:
         begun = time.monotonic()
         try:
-            remote.upload(self._spool.folder / saved.name)
+            remote.upload(self._spool.folder / saved.name, may_go_on=self._may_go_on)
         except CheckpointError as error:  # not the store's fault: trying again would not help
             logger.warning("%s was not sent: %s", saved.name, error)
             self._spool.remove(saved.name)
@@ -274,6 +276,7 @@ class Uploader:
     def _settle(self) -> None:
         if self._remote is not None:
             self.stored = self._retained(self._remote)
+            check(self._may_go_on)
         if self._listener is not None:
             listed = None if self._remote is None else live(self.stored, self._lineage)
             self._listener.settled(listed)
@@ -290,9 +293,10 @@ class Uploader:
         if self._keeps_all:
             return [*selected.stay, *selected.go]
         try:
-            gone = set(remote.drop(one.name for one in selected.go))
+            doomed = [one.name for one in selected.go]
+            gone = remote.drop(doomed, may_go_on=self._may_go_on)
             if gone or not self._collected:
-                remote.collect()
+                remote.collect(may_go_on=self._may_go_on)
                 self._collected = True
         except UnreachableError:
             raise

@@ -1,6 +1,7 @@
 """The one thread that sends: when it ends, what it sends, and what it leaves alone."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from mmrun.checkpoints.policy import Retention
 from mmrun.checkpoints.spool import Spool
 from mmrun.checkpoints.uploader import Uploader
-from tests.unit.checkpoints.samples import RUN, Place
+from tests.unit.checkpoints.samples import RUN, FolderStore, Place, description, write_files
 
 
 @pytest.fixture
@@ -16,9 +17,18 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def uploader_of(place: Place) -> Uploader:
-    spool = Spool(place.spool, run_id=RUN)
-    return Uploader(place.remote, spool, retention=Retention(last=10))
+def uploader_of(
+    place: Place,
+    *,
+    retention: Retention | None = None,
+    may_write: Callable[[], bool] = lambda: True,
+) -> Uploader:
+    return Uploader(
+        place.remote,
+        Spool(place.spool, run_id=RUN),
+        retention=retention or Retention(last=10),
+        may_write=may_write,
+    )
 
 
 def queue(place: Place, *steps: int, attempt: int = 1) -> None:
@@ -56,3 +66,59 @@ def test_nobody_waits_for_an_uploader_that_was_stopped_before_it_began(place: Pl
     uploader.stop()
 
     assert ends(draining(uploader), within_s=2)
+
+
+class Losing(FolderStore):
+    """A store from which another process takes the run away at a request."""
+
+    def __init__(self, root: Path, *, at: str) -> None:
+        super().__init__(root)
+        self.held = threading.Event()
+        self.held.set()
+        self._at = at
+
+    def changes(self) -> list[str]:
+        return [one for one in self.requests if one.startswith(("upload", "write", "delete"))]
+
+    def _request(self, what: str) -> None:
+        super()._request(what)
+        if what.startswith(self._at) and self.held.is_set():
+            self.requests.clear()
+            self.held.clear()
+
+
+def losing(root: Path, *, at: str) -> tuple[Place, Losing]:
+    store = Losing(root / "store", at=at)
+    return Place(root, store=store), store
+
+
+def test_a_run_that_is_lost_meanwhile_gets_no_further_file(tmp_path: Path) -> None:
+    place, store = losing(tmp_path, at="upload")
+    queue(place, 5)
+    publisher = place.publisher(may_write=store.held.is_set)
+    partial = write_files(place.local.partial(10), step=10)
+    for number in range(20):
+        (partial / f"{number}.bin").write_bytes(b"x")
+
+    publisher.publish(partial, description(10))
+    publisher.drain(0)
+
+    assert len(store.changes()) < 4  # those that were under way
+    assert place.stored() == []
+    waiting = Spool(place.spool).waiting()
+    assert [one.step for one in waiting] == [5, 10]
+    assert [Spool(place.spool).state(one.name).tries for one in waiting] == [0, 0]
+
+
+@pytest.mark.parametrize("at", ["upload checkpoints/checkpoint-15/manifest", "delete"])
+def test_a_run_that_is_lost_meanwhile_loses_nothing_more(tmp_path: Path, at: str) -> None:
+    place, store = losing(tmp_path, at=at)
+    store.held.clear()
+    place.publish(5, 10)
+    store.held.set()
+    queue(place, 15)
+    uploader = uploader_of(place, retention=Retention(last=1), may_write=store.held.is_set)
+
+    uploader.drain(0)
+
+    assert store.changes() == []
