@@ -64,4 +64,4 @@ def _add(like: Path, run_id: str, *, uri: str) -> None:
                 files=manifests.describe(folder),
             )
             manifests.write(folder, manifest)
-            remote.upload(folder)
+            remote.upload(folder, name=folder.name)

@@ -150,7 +150,8 @@ class _Bench:
         small.mkdir(parents=True)
         (small / "file").write_bytes(os.urandom(_MB))
         _describe(small, step=2)
-        self._remote.restore(self._remote.upload(small), to=self._back / "again")
+        self._remote.upload(small, name="checkpoint-2")
+        self._remote.restore("checkpoint-2", to=self._back / "again")
         self._client.log_artifacts(self._run_id, str(small), _PLAIN)
         self._client.download_artifacts(self._run_id, _PLAIN, str(self._back))
         self.settle()
@@ -173,7 +174,7 @@ class _Bench:
 
     def _send(self) -> None:
         _describe(self._source, step=1)
-        self._remote.upload(self._source)
+        self._remote.upload(self._source, name="checkpoint-1")
 
     def _restore(self) -> None:
         self._remote.restore("checkpoint-1", to=self._back / "restored")

@@ -42,6 +42,7 @@ class RemoteCheckpoints:
         self.holds = Holds(artifacts)
         self._artifacts = artifacts
         self._manifests: dict[str, Manifest] = {}  # one is never replaced, so it is read once
+        self._left: set[str] = set()  # by another process that may still write there
 
     # What there is
 
@@ -134,12 +135,32 @@ class RemoteCheckpoints:
 
     # Sending
 
-    def upload(self, folder: Path, *, may_go_on: MayGoOn = always) -> str:
-        """Store a whole local checkpoint and return its name there; safe to repeat."""
+    def name_for(self, manifest: Manifest, *, begun: str = "") -> tuple[str, bool]:
+        """Return the name to store ``manifest`` under, and whether it stands there already.
+
+        A folder is never written twice, nor by two: while a process that lost the run may still
+        write, its folder without a manifest is not free either, except to the upload that has
+        ``begun`` it.
+        """
+        plain = folder_name(manifest.step)
+        for name in (plain, f"{plain}.a{manifest.attempt}"):
+            content = self._artifacts.read(f"{ROOT}/{name}/{MANIFEST}")
+            if content is None and (name != plain or self._is_free(name, begun=begun)):
+                return name, False
+            if content is not None and content.decode(errors="replace") == manifest.to_json():
+                return name, True
+        raise CheckpointError(
+            f"the store has another checkpoint of step {manifest.step}, attempt {manifest.attempt}"
+        )
+
+    def _is_free(self, name: str, *, begun: str) -> bool:
+        if name == begun:
+            return True
+        return name not in self._left and not self._artifacts.list(f"{ROOT}/{name}")
+
+    def upload(self, folder: Path, *, name: str, may_go_on: MayGoOn = always) -> None:
+        """Store a whole local checkpoint under a name from ``name_for``; safe to repeat."""
         manifest = manifests.read(folder)
-        name, stands = self._name_for(manifest)
-        if stands:
-            return name
         problem = manifests.problem_with(folder, manifest, digests=False)
         if problem is not None:
             raise CheckpointError(f"{folder} cannot be sent: {problem}")
@@ -152,6 +173,7 @@ class RemoteCheckpoints:
         faults.reach("upload.shared", step=manifest.step)
         at_once(lambda one: self._send(folder, one, target=target), own, may_go_on=may_go_on)
         faults.reach("upload.files", step=manifest.step)
+        self._check_arrived(name, manifest)
         check(may_go_on)
         self._artifacts.upload(folder / MANIFEST, to=target)
         faults.reach("upload.manifest", step=manifest.step)
@@ -159,20 +181,18 @@ class RemoteCheckpoints:
         self._table[name] = Saved.of(manifest, name=name)
         if may_go_on():
             self._write_table_if_possible()
-        return name
 
-    def _name_for(self, manifest: Manifest) -> tuple[str, bool]:
-        """Return the name to store ``manifest`` under, and whether it stands there already."""
-        plain = folder_name(manifest.step)
-        for name in (plain, f"{plain}.a{manifest.attempt}"):
-            content = self._artifacts.read(f"{ROOT}/{name}/{MANIFEST}")
-            if content is None:
-                return name, False
-            if content.decode(errors="replace") == manifest.to_json():
-                return name, True
-        raise CheckpointError(
-            f"the store has another checkpoint of step {manifest.step}, attempt {manifest.attempt}"
-        )
+    def _check_arrived(self, name: str, manifest: Manifest) -> None:
+        """Refuse to send a manifest over missing files, or over the manifest of another process.
+
+        Where two hold the run for a moment, one may collect the shared files that the other counts
+        on. What is refused here is tried again from the beginning.
+        """
+        problem = self.problem(name, manifest)
+        if problem is None and self._artifacts.read(f"{ROOT}/{name}/{MANIFEST}") is not None:
+            problem = "another process has stored a checkpoint there"
+        if problem is not None:
+            raise TrackingError(f"the upload of {name} did not arrive whole: {problem}")
 
     def _clear_strays(self, target: str, *, wanted: set[str]) -> None:
         """Delete what a dead upload left under ``target`` and this one will not replace."""
@@ -310,7 +330,9 @@ class RemoteCheckpoints:
         Nothing may be under way: only the holder of the run can know.
         """
         entries = self.entries()
-        gone = [f"{ROOT}/{entry.name}" for entry in entries if entry.problem == NO_MANIFEST]
+        unfinished = [entry.name for entry in entries if entry.problem == NO_MANIFEST]
+        self._left.update(unfinished)
+        gone = [f"{ROOT}/{name}" for name in unfinished]
         unread = [entry for entry in entries if entry.problem not in (None, NO_MANIFEST)]
         if unread:  # what it refers to is not known, so every shared file may be needed
             logger.warning("%s: %s; shared files stay", unread[0].name, unread[0].problem)

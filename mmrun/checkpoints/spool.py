@@ -5,7 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mmrun import faults, files
@@ -26,6 +26,8 @@ class UploadState:
     error: str = ""
     at: str = ""
     """When that was, for people."""
+    begun: str = ""
+    """The name of the folder in the store that is this upload's, and no other's."""
 
     def __str__(self) -> str:
         if not self.tries:
@@ -113,11 +115,20 @@ class Spool:
 
     def note(self, name: str, *, error: str) -> None:
         """Write down that the upload ``name`` was tried and failed."""
-        tries = self.state(name).tries + 1
-        state = UploadState(tries=tries, error=error, at=time.strftime("%Y-%m-%d %H:%M:%S"))
+        state = self.state(name)
+        at = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._write_state(name, replace(state, tries=state.tries + 1, error=error, at=at))
+
+    def begin(self, name: str, *, as_: str) -> None:
+        """Write down that the upload ``name`` fills the folder ``as_`` in the store from now on."""
+        state = self.state(name)
+        if state.begun != as_:
+            self._write_state(name, replace(state, begun=as_))
+
+    def _write_state(self, name: str, state: UploadState) -> None:
         try:
             files.write_whole(self._state_file(self.folder / name), json.dumps(asdict(state)))
-        except OSError as full:  # it is for people only
+        except OSError as full:  # it is a hint
             logger.debug("the state of %s was not written: %s", name, full)
 
     def _state_file(self, path: Path) -> Path:

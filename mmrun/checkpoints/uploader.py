@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tenacity import Retrying, retry_if_result, stop_when_event_set, wait_exponential
 
+from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.at_once import Stopped, check
 from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, to_drop
 from mmrun.checkpoints.remote import RemoteCheckpoints
@@ -260,7 +261,7 @@ class Uploader:
     def _send(self, remote: RemoteCheckpoints, saved: Saved) -> None:
         begun = time.monotonic()
         try:
-            remote.upload(self._spool.folder / saved.name, may_go_on=self._may_go_on)
+            self._upload(remote, saved.name)
         except CheckpointError as error:  # not the store's fault: trying again would not help
             logger.warning("%s was not sent: %s", saved.name, error)
             self._spool.remove(saved.name)
@@ -272,6 +273,14 @@ class Uploader:
         self._spool.remove(saved.name)
         if self._listener is not None:
             self._listener.sent(saved, seconds=time.monotonic() - begun)
+
+    def _upload(self, remote: RemoteCheckpoints, waiting: str) -> None:
+        folder = self._spool.folder / waiting
+        begun = self._spool.state(waiting).begun
+        name, stands = remote.name_for(manifests.read(folder), begun=begun)
+        if not stands:
+            self._spool.begin(waiting, as_=name)
+            remote.upload(folder, name=name, may_go_on=self._may_go_on)
 
     def _settle(self) -> None:
         if self._remote is not None:

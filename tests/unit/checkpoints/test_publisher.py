@@ -201,11 +201,15 @@ def test_a_name_that_is_taken_is_never_written_again(tmp_path: Path) -> None:
 
 
 def test_a_half_uploaded_folder_is_filled_again_without_strays(place: Place) -> None:
+    place.store.away = True
+    place.publish(5)
+    place.store.away = False
+    Spool(place.spool).begin(f"{RUN}/checkpoint-5.a1", as_="checkpoint-5")
     stray = place.store.root / "checkpoints/checkpoint-5/nested/stray.bin"
     stray.parent.mkdir(parents=True)
     stray.touch()
 
-    place.publish(5)
+    place.publisher().drain(0)
 
     assert place.stored() == ["checkpoint-5"]
     assert not stray.exists()
