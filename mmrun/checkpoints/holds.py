@@ -31,6 +31,10 @@ class Holds:
     def __init__(self, artifacts: ArtifactStore) -> None:
         self._artifacts = artifacts
 
+    def on(self, name: str) -> bool:
+        """Whether ``name`` is to stay: it is pinned, or some process downloads it."""
+        return name in self.pinned() or name in self.being_restored()
+
     def pinned(self) -> frozenset[str]:
         """Return the names that a user wants to keep."""
         return frozenset(name for name in self._names(PINS) if parse_name(name))

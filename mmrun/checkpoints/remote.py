@@ -107,9 +107,15 @@ class RemoteCheckpoints:
     def problem(self, name: str, manifest: Manifest) -> str | None:
         """Compare names and sizes with the manifest; contents are verified on ``restore``."""
         sizes = self._sizes(f"{ROOT}/{name}")
+        if MANIFEST not in sizes:
+            return NO_MANIFEST
+        return self._missing(manifest, own=sizes)
+
+    def _missing(self, manifest: Manifest, *, own: Mapping[str, int | None]) -> str | None:
+        """Say which file is not as the manifest has it; ``own`` are the sizes in its folder."""
         shared = [entry for entry in manifest.files if entry.shared]
         found = at_once(self._shared_size, shared)
-        sizes |= {entry.path: size for entry, size in zip(shared, found, strict=True)}
+        sizes = {**own, **{e.path: size for e, size in zip(shared, found, strict=True)}}
         for entry in manifest.files:
             size = sizes.get(entry.path, -1)
             if size == -1:
@@ -188,7 +194,7 @@ class RemoteCheckpoints:
         Where two hold the run for a moment, one may collect the shared files that the other counts
         on. What is refused here is tried again from the beginning.
         """
-        problem = self.problem(name, manifest)
+        problem = self._missing(manifest, own=self._sizes(f"{ROOT}/{name}"))
         if problem is None and self._artifacts.read(f"{ROOT}/{name}/{MANIFEST}") is not None:
             problem = "another process has stored a checkpoint there"
         if problem is not None:
@@ -218,13 +224,25 @@ class RemoteCheckpoints:
     def _write_table(self) -> None:
         self._artifacts.write(_INDEX, Index.of(self._table).to_json().encode())
 
-    # Fetching
+    # Holding and fetching
+
+    def pin(self, name: str) -> bool:
+        """Keep ``name`` until it is unpinned; False where it has gone meanwhile."""
+        self.holds.pin(_checked(name))
+        if self._manifest_again(name) is not None:
+            return True
+        self.holds.unpin(name)
+        return False
+
+    def _manifest_again(self, name: str) -> Manifest | None:
+        """Read a manifest that may have gone since it was read."""
+        self._manifests.pop(name, None)
+        return self.manifest(name)
 
     def restore(self, name: str, *, to: Path) -> Manifest:
         """Download a checkpoint, verify it, and only then give it the name ``to``."""
         with self.holds.restoring(_checked(name)):
-            self._manifests.pop(name, None)  # it may have gone since it was read
-            manifest = self.manifest(name)
+            manifest = self._manifest_again(name)
             if manifest is None:
                 raise CheckpointError(f"the store has no checkpoint {name}")
             if to.exists():
@@ -303,25 +321,34 @@ class RemoteCheckpoints:
     def drop(self, names: Iterable[str], *, may_go_on: MayGoOn = always) -> Sequence[str]:
         """Delete checkpoints, each one's manifest first; return those that are gone.
 
-        Shared files stay until ``collect``. Who dies half-way leaves folders without a manifest.
+        One that was pinned since it was chosen, or that somebody restores now, stays. Shared files
+        stay until ``collect``. Who dies half-way leaves folders without a manifest.
         """
         doomed = [_checked(name) for name in names]
-        if not doomed:
-            return doomed
+        return [name for name in doomed if self._drop(name, may_go_on)]
+
+    def _drop(self, name: str, may_go_on: MayGoOn) -> bool:
         check(may_go_on)
-        for name in doomed:
-            self._table.pop(name, None)
+        if self.holds.on(name):
+            return False
+        step, _ = parse_name(name) or (None, None)
+        saved = self._table.pop(name, None)
         self._write_table()
-        for name in doomed:
-            check(may_go_on)
-            step, _ = parse_name(name) or (None, None)
-            self._artifacts.delete(f"{ROOT}/{name}/{MANIFEST}")
-            self._manifests.pop(name, None)
-            faults.reach("prune.manifest", step=step)
-            check(may_go_on)
-            self._artifacts.delete(f"{ROOT}/{name}")
-            faults.reach("prune.files", step=step)
-        return doomed
+        check(may_go_on)
+        content = self._artifacts.read(f"{ROOT}/{name}/{MANIFEST}")
+        self._artifacts.delete(f"{ROOT}/{name}/{MANIFEST}")
+        # Who holds it writes that down first and looks for the manifest then, so one of both sees
+        # the other, whatever the order.
+        if content is not None and self.holds.on(name):
+            self._artifacts.write(f"{ROOT}/{name}/{MANIFEST}", content)
+            self._table.update({} if saved is None else {name: saved})
+            return False
+        self._manifests.pop(name, None)
+        faults.reach("prune.manifest", step=step)
+        check(may_go_on)
+        self._artifacts.delete(f"{ROOT}/{name}")
+        faults.reach("prune.files", step=step)
+        return True
 
     def collect(self, *, may_go_on: MayGoOn = always) -> Sequence[str]:
         """Delete what belongs to no checkpoint; return the artifacts that are gone.

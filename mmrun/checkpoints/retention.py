@@ -28,19 +28,18 @@ def select(
     retention: Retention,
     lineage: Lineage,
     keep: Collection[Key] = (),
-    whole: Collection[Key] = (),
 ) -> Selected:
     """Decide what may leave the store; changes nothing.
 
     Never goes: the newest, what is pinned, what is being restored, what ``keep`` names, and the
-    last one that is whole, whatever the numbers say.
+    last one that is whole, whatever the numbers say. That is looked up before anything goes, also
+    for what this process has sent itself: another one may have removed it since.
 
     Args:
         remote: The checkpoints in the store.
         retention: How many are kept.
         lineage: The attempts of the run, which tell the superseded ones.
         keep: Step and attempt of others that stay.
-        whole: Step and attempt of those that need not be looked at to know that they are whole.
     """
     manifests = {e.name: e.manifest for e in remote.entries() if e.manifest is not None}
     stored = [Saved.of(manifest, name=name) for name, manifest in manifests.items()]
@@ -56,7 +55,7 @@ def select(
     )
 
     def is_whole(one: Saved) -> bool:
-        return one.key in whole or remote.problem(one.name, manifests[one.name]) is None
+        return remote.problem(one.name, manifests[one.name]) is None
 
     go = _without_the_last_whole(stored, surplus, is_whole=is_whole)
     doomed = {one.name for one in go}

@@ -10,7 +10,7 @@ from tenacity import Retrying, retry_if_result, stop_when_event_set, wait_expone
 
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.at_once import Stopped, check
-from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, to_drop
+from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, newest_first, to_drop
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import Key, select
 from mmrun.checkpoints.spool import Spool
@@ -88,7 +88,6 @@ class Uploader:
         self._stopping = threading.Event()
         self._queue = threading.Lock()
         self._begun: str | None = None
-        self._sent: set[Key] = set()
         self._collected = False
         self._away = False
         self._keeps_all = False
@@ -269,7 +268,6 @@ class Uploader:
         except TrackingError as error:
             self._spool.note(saved.name, error=str(error))
             raise
-        self._sent.add(saved.key)
         self._spool.remove(saved.name)
         if self._listener is not None:
             self._listener.sent(saved, seconds=time.monotonic() - begun)
@@ -297,7 +295,6 @@ class Uploader:
             retention=self._retention,
             lineage=self._lineage,
             keep=self._keep,
-            whole=self._sent,
         )
         if self._keeps_all:
             return [*selected.stay, *selected.go]
@@ -313,7 +310,7 @@ class Uploader:
             logger.warning("the store does not delete, so old checkpoints stay there: %s", error)
             self._keeps_all = True
             return [*selected.stay, *selected.go]
-        return selected.stay
+        return newest_first([*selected.stay, *(o for o in selected.go if o.name not in gone)])
 
     def _say_away(self, error: Exception) -> None:
         if not self._away:

@@ -33,9 +33,7 @@ def pin_command(
     if remove:
         remote.holds.unpin(found.name)
         return f"{found.name} of run {run_id} is not pinned"
-    remote.holds.pin(found.name)
-    if remote.manifest(found.name) is None:
-        remote.holds.unpin(found.name)
+    if not remote.pin(found.name):
         raise CheckpointError(
             f"{found.name} of run {run_id} was removed from {store.uri} meanwhile",
             hint=f"mmrun checkpoints list {run_id}",

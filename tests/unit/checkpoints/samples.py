@@ -76,6 +76,27 @@ class FolderStore:
         ]
 
 
+class Between(FolderStore):
+    """A store in which others do something just before the first request that is ``awaited``."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        awaited: Callable[[str], bool] = lambda _: False,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(root)
+        self.awaited = awaited
+        self.then = then
+
+    def _request(self, what: str) -> None:
+        if self.awaited(what):
+            self.awaited = lambda _: False
+            self.then()
+        super()._request(what)
+
+
 class Place:
     """An output folder and a store, and how a run saves there."""
 

@@ -1,14 +1,17 @@
 """Pins, and the marks of those who restore."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from mmrun.checkpoints.holds import Holds
+from mmrun.checkpoints.manifest import read
 from mmrun.checkpoints.policy import Retention
+from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import select
-from tests.unit.checkpoints.samples import Place
+from tests.unit.checkpoints.samples import Between, FolderStore, Place
 
 ONE = Retention(last=1, best=0)
 
@@ -44,6 +47,54 @@ def test_a_checkpoint_that_is_being_restored_stays(place: Place) -> None:
         assert going(place) == ["checkpoint-10"]
 
     assert going(place) == ["checkpoint-5", "checkpoint-10"]
+
+
+def drop(store: FolderStore, *names: str) -> Sequence[str]:
+    return RemoteCheckpoints(store).drop(names)
+
+
+def test_what_was_pinned_since_it_was_chosen_stays(place: Place) -> None:
+    chosen = going(place)
+    Holds(place.store).pin("checkpoint-5")
+
+    assert drop(place.store, *chosen) == ["checkpoint-10"]
+    assert place.stored() == ["checkpoint-15", "checkpoint-5"]
+
+
+@pytest.mark.parametrize("at", ["read", "delete"])
+def test_a_pin_and_a_removal_at_the_same_moment_agree(place: Place, at: str) -> None:
+    manifest = place.store.root / "checkpoints/checkpoint-5/manifest.json"
+    before = manifest.read_bytes()
+    store = Between(
+        place.store.root,
+        awaited=lambda what: what == f"{at} checkpoints/checkpoint-5/manifest.json",
+        then=lambda: Holds(place.store).pin("checkpoint-5"),
+    )
+
+    assert drop(store, "checkpoint-5") == []
+    assert manifest.read_bytes() == before
+    assert place.remote.problem("checkpoint-5", read(manifest.parent)) is None
+
+
+def test_what_somebody_begins_to_restore_stays(place: Place, tmp_path: Path) -> None:
+    store = Between(
+        place.store.root,
+        awaited=lambda what: what == "read checkpoints/checkpoint-5/manifest.json",
+        then=lambda: drop(place.store, "checkpoint-5"),
+    )
+
+    RemoteCheckpoints(store).restore("checkpoint-5", to=tmp_path / "checkpoint-5")
+
+    assert "checkpoint-5" in place.stored()
+
+
+def test_what_went_before_it_was_pinned_is_not_pinned(place: Place) -> None:
+    place.remote.entries()  # its manifest is known
+    drop(place.store, "checkpoint-5")
+
+    assert not place.remote.pin("checkpoint-5")
+    assert place.remote.pin("checkpoint-10")
+    assert place.remote.holds.pinned() == {"checkpoint-10"}
 
 
 DEAD = {"host": "elsewhere", "pid": 1, "started": None, "boot": None}

@@ -117,7 +117,8 @@ def test_a_dropped_checkpoint_leaves_the_table_first(tmp_path: Path) -> None:
 
     place.remote.drop(["checkpoint-5"])
 
-    assert place.store.requests == [
+    changes = [one for one in place.store.requests if one.startswith(("write", "delete"))]
+    assert changes == [
         f"write {TABLE}",
         "delete checkpoints/checkpoint-5/manifest.json",
         "delete checkpoints/checkpoint-5",

@@ -4,7 +4,6 @@ That is so for a moment after ``--steal``, or after a network that was cut is wh
 """
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,28 +11,14 @@ import pytest
 from mmrun.checkpoints.manifest import SHARED_FROM
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.remote import RemoteCheckpoints
-from tests.unit.checkpoints.samples import FolderStore, Place, description, write_files
+from tests.unit.checkpoints.samples import Between, FolderStore, Place, description, write_files
 
 FOLDER = "checkpoints/checkpoint-10"
 
 
-class Between(FolderStore):
-    """A store in which others do something just before the first request that is ``awaited``."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.awaited: Callable[[str], bool] = lambda _: False
-        self.then: Callable[[], object] = lambda: None
-
-    def has_files_of(self, name: str) -> bool:
-        folder = self.root / "checkpoints" / name
-        return len(list(folder.glob("[!m]*"))) == 4 and (folder / "model.safetensors").exists()
-
-    def _request(self, what: str) -> None:
-        if self.awaited(what):
-            self.awaited = lambda _: False
-            self.then()
-        super()._request(what)
+def has_files_of_ten(store: FolderStore) -> bool:
+    folder = store.root / FOLDER
+    return len(list(folder.glob("[!m]*"))) == 4 and (folder / "model.safetensors").exists()
 
 
 @pytest.fixture
@@ -95,7 +80,7 @@ def test_what_the_new_holder_collects_is_sent_again_by_the_old_one_alone(
             save(new, new_publisher, step, attempt=2)
             new_publisher.drain(30)
 
-    store.awaited = lambda what: what == f"list {FOLDER}" and store.has_files_of("checkpoint-10")
+    store.awaited = lambda what: what == f"list {FOLDER}" and has_files_of_ten(store)
     store.then = take_over
     save(old, old_publisher, 10, attempt=1)
     old_publisher.drain(30)
@@ -121,7 +106,7 @@ def test_shared_files_that_went_meanwhile_are_sent_again(store: Between, tmp_pat
 
 def test_a_manifest_never_replaces_another(store: Between, tmp_path: Path) -> None:
     old, old_publisher = holder(tmp_path, store, attempt=1)
-    store.awaited = lambda what: what == f"list {FOLDER}" and store.has_files_of("checkpoint-10")
+    store.awaited = lambda what: what == f"list {FOLDER}" and has_files_of_ten(store)
     store.then = lambda: (store.root / FOLDER / "manifest.json").write_text("another's")
 
     save(old, old_publisher, 10, attempt=1)

@@ -1,5 +1,6 @@
 """The one thread that sends: when it ends, what it sends, and what it leaves alone."""
 
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,14 @@ import pytest
 from mmrun.checkpoints.policy import Retention
 from mmrun.checkpoints.spool import Spool
 from mmrun.checkpoints.uploader import Uploader
-from tests.unit.checkpoints.samples import RUN, FolderStore, Place, description, write_files
+from tests.unit.checkpoints.samples import (
+    RUN,
+    Between,
+    FolderStore,
+    Place,
+    description,
+    write_files,
+)
 
 
 @pytest.fixture
@@ -122,3 +130,17 @@ def test_a_run_that_is_lost_meanwhile_loses_nothing_more(tmp_path: Path, at: str
     uploader.drain(0)
 
     assert store.changes() == []
+
+
+def test_the_last_whole_one_is_looked_for_also_in_what_was_just_sent(tmp_path: Path) -> None:
+    store = Between(tmp_path / "store")
+    sent = tmp_path / "store/checkpoints/checkpoint-10"
+    place = Place(tmp_path, store=store)
+    place.publish(5)
+    queue(place, 10)
+    store.awaited = lambda what: what == "list checkpoints/pins"  # retention decides
+    store.then = lambda: shutil.rmtree(sent)
+
+    uploader_of(place, retention=Retention(last=1, best=0)).drain(0)
+
+    assert place.stored() == ["checkpoint-5"]
