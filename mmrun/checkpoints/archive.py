@@ -15,6 +15,7 @@ from mmrun.checkpoints.policy import Lineage, Saved, best_first, live, newest_fi
 from mmrun.checkpoints.policy import superseded as is_superseded
 from mmrun.checkpoints.reference import FORMS, Reference
 from mmrun.checkpoints.remote import NO_MANIFEST, RemoteCheckpoints
+from mmrun.checkpoints.retention import Key
 from mmrun.checkpoints.spool import Spool
 from mmrun.errors import CheckpointError
 
@@ -40,12 +41,14 @@ class Candidate:
     local: Entry | None
     remote: Saved | None
     """Its ``name`` is the one in the store."""
+    spare: Entry | None = None
+    """What waits in the spool, where it is not ``local`` itself."""
 
 
 class Archive:
     """The checkpoints of one run, wherever they are; ``remote`` None means offline.
 
-    What still waits in the ``spool`` counts as local, also where its folder is gone.
+    What still waits in the ``spool`` counts as local, also where its folder is gone or broken.
     """
 
     def __init__(
@@ -143,12 +146,9 @@ class Archive:
         if self._remote is not None and not trusting:
             self._remote.distrust_table()
         at_hand = list(self._local.entries())
-        here = [*self._waiting(), *self._local.set_aside(), *at_hand]
-        local = {
-            saved.key: (entry, saved)
-            for entry in here
-            if self._ours(entry) and (saved := entry.saved)
-        }
+        folders = self._by_key([*self._local.set_aside(), *at_hand])
+        waiting = self._by_key(self._waiting())
+        local = {**waiting, **folders}
         stored, unusable = ([], []) if self._remote is None else self._remote.look()
         remote = {saved.key: saved for saved in stored}
         candidates = [
@@ -156,6 +156,7 @@ class Archive:
                 saved=local[key][1] if key in local else remote[key],
                 local=local[key][0] if key in local else None,
                 remote=remote.get(key),
+                spare=waiting[key][0] if key in waiting and key in folders else None,
             )
             for key in sorted(local.keys() | remote.keys(), reverse=True)
         ]
@@ -165,6 +166,13 @@ class Archive:
         for path, manifest in self._spool.entries() if self._spool else ():
             name = os.path.relpath(path, self._local.folder)
             yield Entry(name=name, step=manifest.step, manifest=manifest)
+
+    def _by_key(self, entries: Iterable[Entry]) -> dict[Key, tuple[Entry, Saved]]:
+        return {
+            saved.key: (entry, saved)
+            for entry in entries
+            if self._ours(entry) and (saved := entry.saved)
+        }
 
     def _ours(self, entry: Entry) -> bool:
         if entry.manifest is None or self._run_id is None:
@@ -209,16 +217,17 @@ class Archive:
                 rejected.append(_rejected(found, problem))
 
     def examine(self, candidate: Candidate) -> Iterator[tuple[Found, str | None]]:
-        """Yield each copy of one checkpoint and what is wrong with it, the local one first.
+        """Yield each copy of one checkpoint and what is wrong with it: here, in the spool, there.
 
         One on disk is verified with its content, one in the store by names and sizes.
         """
-        here, there = candidate.local, candidate.remote
+        there = candidate.remote
         stored, problem = self._stored(there)
-        if here is not None and here.manifest is not None:
-            path = self._local.path(here.name)
-            found = _found(here.name, here.manifest, where="local", path=path)
-            yield found, self._local_problem(here, here.manifest, stored)
+        for here in (candidate.local, candidate.spare):
+            if here is not None and here.manifest is not None:
+                path = self._local.path(here.name)
+                found = _found(here.name, here.manifest, where="local", path=path)
+                yield found, self._local_problem(here, here.manifest, stored)
         if there is not None and self._remote is not None:
             if stored is not None:
                 problem = self._remote.problem(there.name, stored)

@@ -12,6 +12,7 @@ from mmrun.checkpoints.archive import Archive, NothingSaved
 from mmrun.checkpoints.found import found_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.checkpoints.spool import Spool
 from mmrun.errors import CheckpointError, TrackingError
 from tests.unit.checkpoints.samples import RUN, Place, write_files
 
@@ -264,6 +265,38 @@ def test_what_waits_to_be_sent_is_found_although_its_folder_is_gone(place: Place
     assert (found.step, found.where) == (10, "local")
     assert folder == place.local.path("checkpoint-10")
     assert place.local.problem("checkpoint-10") is None
+
+
+@pytest.mark.parametrize("words", ["latest", "10"])
+def test_what_waits_to_be_sent_is_taken_where_its_folder_is_broken(
+    place: Place, words: str
+) -> None:
+    place.store.away = True
+    place.publish(5, 10)
+    (place.local.path("checkpoint-10") / "optimizer.pt").unlink()
+
+    offline = Archive(place.local, None, run_id=RUN, spool=place.spool)
+    found, folder = offline.obtain(reference(words))
+
+    assert found.step == 10
+    assert [str(one) for one in found.rejected] == ["checkpoint-10 (here): optimizer.pt is missing"]
+    assert folder == place.local.path("checkpoint-10")
+    assert place.local.problem("checkpoint-10") is None
+    assert place.local.path("rejected/checkpoint-10").exists()
+
+
+def test_a_broken_folder_and_a_broken_copy_in_the_spool_leave_the_one_in_the_store(
+    place: Place,
+) -> None:
+    place.publish(10)
+    Spool(place.spool).add(place.local.path("checkpoint-10"), place.local.list()[0][1])
+    flip(place.local.path("checkpoint-10") / "optimizer.pt")  # the same bytes as in the spool
+
+    both = Archive(place.local, RemoteCheckpoints(place.store), run_id=RUN, spool=place.spool)
+    found, folder = both.obtain(reference("latest"))
+
+    assert (found.step, found.where) == (10, "remote")
+    assert place.local.problem(folder.name) is None
 
 
 def test_best_needs_a_metric(place: Place) -> None:
