@@ -201,10 +201,18 @@ class RemoteCheckpoints:
             raise TrackingError(f"the upload of {name} did not arrive whole: {problem}")
 
     def _clear_strays(self, target: str, *, wanted: set[str]) -> None:
-        """Delete what a dead upload left under ``target`` and this one will not replace."""
-        for path in self._sizes(target):
-            if path not in wanted:
+        """Delete what a dead upload left under ``target`` and this one will not replace.
+
+        Where the store cannot delete they stay: the manifest says which files count.
+        """
+        strays = [path for path in self._sizes(target) if path not in wanted]
+        try:
+            for path in strays:
                 self._artifacts.delete(f"{target}/{path}")
+        except UnreachableError:
+            raise
+        except TrackingError as error:
+            logger.debug("%s keeps files that do not belong to it: %s", target, error)
 
     def _send_shared(self, folder: Path, entry: FileEntry) -> None:
         if self._shared_size(entry) != entry.size:

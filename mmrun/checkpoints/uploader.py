@@ -43,7 +43,7 @@ class Listener(Protocol):
         ...
 
     def settled(self, stored: Sequence[Saved] | None) -> None:
-        """Everything was sent and retained; None where there is no store for checkpoints."""
+        """What the store takes was sent and retained; None where there is none for checkpoints."""
         ...
 
 
@@ -219,10 +219,7 @@ class Uploader:
 
     def _tried(self) -> bool:
         try:
-            while self._may_go_on() and self._send_next():
-                pass
-            check(self._may_go_on)
-            self._settle()
+            self._serve()
         except Stopped:
             return True  # something may be left, and it is not this process that sends it
         except TrackingError as error:
@@ -239,23 +236,39 @@ class Uploader:
         self._away = False
         return True
 
+    def _serve(self) -> None:
+        refused = self._send_all()
+        check(self._may_go_on)
+        self._settle()
+        if refused:
+            raise refused[0]
+
     def _may_go_on(self) -> bool:
         return not self._stopping.is_set() and self._may_write()
 
-    def _send_next(self) -> bool:
-        """Upload the newest checkpoint that waits; False if none does."""
-        if self._remote is None:
-            return False
+    def _send_all(self) -> Sequence[TrackingError | OSError]:
+        """Upload what waits, newest first; return why some were refused: others are sent still."""
+        refused: dict[str, TrackingError | OSError] = {}
+        while self._remote is not None and self._may_go_on():
+            saved = self._next(but=refused)
+            if saved is None:
+                break
+            try:
+                self._send(self._remote, saved)
+            except UnreachableError:
+                raise
+            except (TrackingError, OSError) as error:
+                refused[saved.name] = error
+            finally:
+                self._begun = None
+        return list(refused.values())
+
+    def _next(self, *, but: Collection[str]) -> Saved | None:
+        """Return the newest checkpoint that waits, and begin with it; None if none does."""
         with self._queue:
-            waiting = self._spool.waiting()
+            waiting = [saved for saved in self._spool.waiting() if saved.name not in but]
             self._begun = waiting[-1].name if waiting else None
-        if not waiting:
-            return False
-        try:
-            self._send(self._remote, waiting[-1])
-        finally:
-            self._begun = None
-        return True
+        return waiting[-1] if waiting else None
 
     def _send(self, remote: RemoteCheckpoints, saved: Saved) -> None:
         begun = time.monotonic()
@@ -265,7 +278,7 @@ class Uploader:
             logger.warning("%s was not sent: %s", saved.name, error)
             self._spool.remove(saved.name)
             return
-        except TrackingError as error:
+        except (TrackingError, OSError) as error:
             self._spool.note(saved.name, error=str(error))
             raise
         self._spool.remove(saved.name)

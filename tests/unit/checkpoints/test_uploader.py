@@ -2,14 +2,15 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from mmrun.checkpoints.policy import Retention
+from mmrun.checkpoints.policy import Retention, Saved
 from mmrun.checkpoints.spool import Spool
-from mmrun.checkpoints.uploader import Uploader
+from mmrun.checkpoints.uploader import Listener, Uploader
+from mmrun.errors import TrackingError
 from tests.unit.checkpoints.samples import (
     RUN,
     Between,
@@ -29,14 +30,32 @@ def uploader_of(
     place: Place,
     *,
     retention: Retention | None = None,
+    listener: Listener | None = None,
     may_write: Callable[[], bool] = lambda: True,
 ) -> Uploader:
     return Uploader(
         place.remote,
         Spool(place.spool, run_id=RUN),
         retention=retention or Retention(last=10),
+        listener=listener,
         may_write=may_write,
     )
+
+
+class Told:
+    """A listener that remembers what settled."""
+
+    def __init__(self) -> None:
+        self.stored: list[list[str]] = []
+
+    def queued(self, step: int, *, queue_bytes: int) -> None:
+        """Not of interest."""
+
+    def sent(self, saved: Saved, *, seconds: float) -> None:
+        """Not of interest."""
+
+    def settled(self, stored: Sequence[Saved] | None) -> None:
+        self.stored.append([saved.name for saved in stored or ()])
 
 
 def queue(place: Place, *steps: int, attempt: int = 1) -> None:
@@ -144,3 +163,42 @@ def test_the_last_whole_one_is_looked_for_also_in_what_was_just_sent(tmp_path: P
     uploader_of(place, retention=Retention(last=1, best=0)).drain(0)
 
     assert place.stored() == ["checkpoint-5"]
+
+
+class Refusing(FolderStore):
+    """A store that never takes one checkpoint."""
+
+    def upload(self, file: Path, *, to: str) -> None:
+        if to == "checkpoints/checkpoint-10":
+            raise TrackingError("413 too large")
+        super().upload(file, to=to)
+
+
+def test_one_that_is_refused_keeps_no_other_back(tmp_path: Path) -> None:
+    place = Place(tmp_path, store=Refusing(tmp_path / "store"))
+    place.publish(5)
+    queue(place, 7, 10)
+    told = Told()
+    uploader = uploader_of(place, retention=Retention(last=1, best=0), listener=told)
+
+    uploader.drain(0)
+
+    assert place.stored() == ["checkpoint-7"]
+    assert told.stored == [["checkpoint-7"]]
+    (waiting,) = Spool(place.spool).waiting()
+    assert waiting.step == 10
+    assert Spool(place.spool).state(waiting.name).error == "413 too large"
+
+
+def test_a_stray_file_that_cannot_be_deleted_keeps_nothing_back(place: Place) -> None:
+    place.store.keeps_all = True
+    stray = place.store.root / "checkpoints/checkpoint-5/stray.bin"
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+    queue(place, 5)
+    Spool(place.spool).begin(f"{RUN}/checkpoint-5.a1", as_="checkpoint-5")
+
+    uploader_of(place).drain(0)
+
+    assert place.stored() == ["checkpoint-5"]
+    assert place.remote.manifest("checkpoint-5") is not None
