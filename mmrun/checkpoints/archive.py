@@ -321,6 +321,12 @@ def _in_order(
     reference: Reference, every: Sequence[Candidate], lineage: Lineage
 ) -> Sequence[Candidate]:
     """Return the candidates that ``reference`` allows, the preferred one first."""
+    if reference.name is not None:
+        stored = [one for one in every if one.remote and one.remote.name == reference.name]
+        if stored:
+            return stored
+        # What is not in the store has no name there yet; of those that are, none is meant.
+        every = [one for one in every if one.remote is None or reference.attempt is not None]
     by_key = {one.saved.key: one for one in every}
     saved = [one.saved for one in every]
     if isinstance(reference.which, int) and reference.attempt is not None:

@@ -27,6 +27,8 @@ class Reference:
     """None only together with ``path`` or ``uri``."""
     run_id: str | None = None
     attempt: int | None = None
+    name: str | None = None
+    """The folder in the store, where an address names it: it is that one, superseded or not."""
     path: Path | None = None
     uri: str | None = None
 
@@ -79,7 +81,7 @@ def _from_uri(uri: str) -> Reference:
     stored = _STORED.search(parts.path)
     if stored and (name := parse_name(stored[2])):
         step, attempt = name
-        return Reference(text=uri, which=step, run_id=stored[1], attempt=attempt)
+        return Reference(text=uri, which=step, run_id=stored[1], attempt=attempt, name=stored[2])
     if parts.scheme == "file":
         return Reference(text=uri, path=Path(unquote(parts.path)))
     run_id = parts.path.strip("/")

@@ -243,6 +243,43 @@ def test_when_all_are_superseded_the_run_starts_at_step_zero(place: Place) -> No
         archive(place).resolve(reference("latest"), lineage=[(1, 0), (2, 0)])
 
 
+@pytest.mark.parametrize(
+    ("name", "attempt"), [("checkpoint-10", 1), ("checkpoint-10.a2", 2)], ids=["plain", "numbered"]
+)
+def test_an_address_names_a_folder_in_the_store(
+    place: Place, tmp_path: Path, name: str, attempt: int
+) -> None:
+    lineage = [(1, 0), (2, 5)]
+    place.publish(5, 10)
+    other = Place(tmp_path / "other", store=place.store, lineage=lineage)
+    other.publish(10, attempt=2)
+    everywhere = Archive(other.local, RemoteCheckpoints(place.store), run_id=RUN)
+
+    found = everywhere.resolve(reference(f"runs:/{RUN}/checkpoints/{name}"), lineage=lineage)
+
+    assert found.manifest is not None
+    assert found.manifest.attempt == attempt
+
+
+def test_an_address_of_a_folder_that_is_gone_means_no_other(place: Place, tmp_path: Path) -> None:
+    place.publish(10)
+    other = Place(tmp_path / "other", store=place.store)
+    other.publish(10, attempt=2)
+    place.remote.drop(["checkpoint-10"])
+    shutil.rmtree(place.local.folder)
+
+    with pytest.raises(CheckpointError, match=r"has no checkpoint runs:/"):
+        archive(place).resolve(reference(f"runs:/{RUN}/checkpoints/checkpoint-10"))
+
+
+def test_an_address_of_what_was_not_sent_yet_means_the_folder_here(place: Place) -> None:
+    place.save(10)
+
+    found = archive(place).resolve(reference(f"runs:/{RUN}/checkpoints/checkpoint-10"))
+
+    assert (found.step, found.where) == (10, "local")
+
+
 def test_a_restored_one_never_overwrites_another_of_its_step(place: Place) -> None:
     place.publish(10)
     shutil.rmtree(place.local.folder)

@@ -24,18 +24,21 @@ RUN = "0123456789abcdef0123456789abcdef"
         (f"{RUN}@500", {"which": 500, "run_id": RUN}),
         (f"{RUN}@500.a1", {"which": 500, "run_id": RUN, "attempt": 1}),
         (f"runs:/{RUN}", {"which": "latest", "run_id": RUN}),
-        (f"runs:/{RUN}/checkpoints/checkpoint-500", {"which": 500, "run_id": RUN}),
+        (
+            f"runs:/{RUN}/checkpoints/checkpoint-500",
+            {"which": 500, "run_id": RUN, "name": "checkpoint-500"},
+        ),
         (
             f"runs:/{RUN}/checkpoints/checkpoint-500.a3/",
-            {"which": 500, "run_id": RUN, "attempt": 3},
+            {"which": 500, "run_id": RUN, "attempt": 3, "name": "checkpoint-500.a3"},
         ),
         (
             f"mlflow-artifacts:/1/{RUN}/artifacts/checkpoints/checkpoint-500",
-            {"which": 500, "run_id": RUN},
+            {"which": 500, "run_id": RUN, "name": "checkpoint-500"},
         ),
         (
             f"s3://bucket/some/where/7/{RUN}/artifacts/checkpoints/checkpoint-7",
-            {"which": 7, "run_id": RUN},
+            {"which": 7, "run_id": RUN, "name": "checkpoint-7"},
         ),
         ("s3://bucket/elsewhere", {"uri": "s3://bucket/elsewhere"}),
         ("file:///somewhere/a%20b", {"path": Path("/somewhere/a b")}),
@@ -50,7 +53,7 @@ def test_a_reference_means(text: str, expected: dict[str, object]) -> None:
     assert reference is not None
     found = {
         key: value
-        for key in ("which", "run_id", "attempt", "path", "uri")
+        for key in ("which", "run_id", "attempt", "name", "path", "uri")
         if (value := getattr(reference, key)) is not None
     }
     assert found == expected
