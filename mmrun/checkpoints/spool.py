@@ -17,6 +17,8 @@ from mmrun.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
+REJECTED = "rejected"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadState:
@@ -40,19 +42,24 @@ class Spool:
     """The folder ``OUTPUT_DIR/spool``; an entry appears whole and disappears whole.
 
     Names are ``RUN_ID/checkpoint-N.a<k>``. With ``run_id`` only that run's entries count: what
-    another run left is for its own artifacts.
+    another run left is for its own artifacts. What is damaged is set aside in ``rejected/``.
     """
 
     def __init__(self, folder: Path, *, run_id: str | None = None) -> None:
         self.folder = folder
         self._run_id = run_id
+        self._since_ms = time.time_ns() // 1_000_000
+        self._trusted: set[str] = set()
 
     def tidy(self) -> None:
-        """Remove what a dead process left half linked or half removed."""
+        """Remove what a dead process left half linked or half removed; set aside the damaged."""
         for path in self._children():
-            if path.name.startswith(".checkpoint-") or not _usable(path):
+            name = path.relative_to(self.folder).as_posix()
+            if path.name.startswith(".checkpoint-"):
                 shutil.rmtree(path, ignore_errors=True)
                 self._state_file(path).unlink(missing_ok=True)
+            elif (problem := _unusable(path)) is not None:
+                self.reject(name, problem)
 
     def add(self, checkpoint: Path, manifest: Manifest) -> None:
         """Link the files of a whole checkpoint; one that is there already is left alone."""
@@ -72,6 +79,31 @@ class Spool:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
         files.flush_folder(final.parent)
+        if manifest.created_ms >= self._since_ms:
+            self.trust(f"{manifest.run_id}/{name}")
+
+    def trusts(self, name: str) -> bool:
+        """Whether this process has read the content of ``name`` and found it as it should be.
+
+        What it has saved itself it has just taken the digests of.
+        """
+        return name in self._trusted
+
+    def trust(self, name: str) -> None:
+        """Need not read the content of ``name`` again."""
+        self._trusted.add(name)
+
+    def reject(self, name: str, reason: str) -> None:
+        """Set aside what cannot be sent, with the reason beside it; it is kept for inspection."""
+        path, target = self.folder / name, self.folder / REJECTED / name
+        if not path.exists():  # removed since it was looked at
+            return
+        logger.warning("%s is not sent but set aside in %s: %s", name, target.parent, reason)
+        shutil.rmtree(target, ignore_errors=True)  # the same one, set aside before
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        files.write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n")
+        self._state_file(path).unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Forget an upload that is done, or that is no longer wanted; it may have gone already."""
@@ -138,13 +170,13 @@ class Spool:
         if not self.folder.is_dir():
             return
         for run in sorted(self.folder.iterdir()):
-            if run.is_dir() and self._run_id in (None, run.name):
+            if run.is_dir() and run.name != REJECTED and self._run_id in (None, run.name):
                 yield from (path for path in sorted(run.iterdir()) if path.is_dir())
 
 
-def _usable(path: Path) -> bool:
+def _unusable(path: Path) -> str | None:
     try:
         manifests.read(path)
-    except CheckpointError:
-        return False
-    return True
+    except CheckpointError as error:
+        return str(error)
+    return None

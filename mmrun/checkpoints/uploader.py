@@ -4,12 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from tenacity import Retrying, retry_if_result, stop_when_event_set, wait_exponential
 
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.at_once import Stopped, check
+from mmrun.checkpoints.manifest import Manifest
 from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, newest_first, to_drop
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import Key, select
@@ -275,8 +277,7 @@ class Uploader:
         try:
             self._upload(remote, saved.name)
         except CheckpointError as error:  # not the store's fault: trying again would not help
-            logger.warning("%s was not sent: %s", saved.name, error)
-            self._spool.remove(saved.name)
+            self._spool.reject(saved.name, str(error))
             return
         except (TrackingError, OSError) as error:
             self._spool.note(saved.name, error=str(error))
@@ -288,10 +289,24 @@ class Uploader:
     def _upload(self, remote: RemoteCheckpoints, waiting: str) -> None:
         folder = self._spool.folder / waiting
         begun = self._spool.state(waiting).begun
-        name, stands = remote.name_for(manifests.read(folder), begun=begun)
+        manifest = manifests.read(folder)
+        name, stands = remote.name_for(manifest, begun=begun)
         if not stands:
+            if not self._spool.trusts(waiting):
+                self._verify(folder, manifest)
+                self._spool.trust(waiting)
             self._spool.begin(waiting, as_=name)
             remote.upload(folder, name=name, may_go_on=self._may_go_on)
+
+    def _verify(self, folder: Path, manifest: Manifest) -> None:
+        """Refuse to send damaged content, which would count as whole in the store by its sizes."""
+        problem = manifests.problem_with(folder, manifest, digests=False)
+        if problem is not None:
+            raise CheckpointError(problem)
+        for entry in manifest.files:
+            check(self._may_go_on)
+            if damage := manifests.content_problem(folder / entry.path, entry):
+                raise CheckpointError(damage)
 
     def _settle(self) -> None:
         if self._remote is not None:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -202,3 +203,46 @@ def test_a_stray_file_that_cannot_be_deleted_keeps_nothing_back(place: Place) ->
 
     assert place.stored() == ["checkpoint-5"]
     assert place.remote.manifest("checkpoint-5") is not None
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_content_that_an_earlier_process_left_is_not_sent(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.publish(5)
+    queue(place, 10)
+    damage(place.spool / RUN / "checkpoint-10.a1/optimizer.pt")
+
+    uploader_of(place, retention=Retention(last=1, best=0)).drain(0)
+
+    assert place.stored() == ["checkpoint-5"]
+    assert "checkpoint-10.a1 is not sent but set aside" in caplog.text
+    assert "optimizer.pt is damaged" in caplog.text
+    aside = place.spool / "rejected" / RUN
+    assert (aside / "checkpoint-10.a1/model.safetensors").exists()
+    assert "is damaged" in (aside / "checkpoint-10.a1.reason.txt").read_text()
+    assert not Spool(place.spool).waiting()
+
+
+def test_what_this_process_saves_needs_no_second_reading(place: Place) -> None:
+    spool = Spool(place.spool, run_id=RUN)
+    place.save(5)
+    spool.add(place.local.path("checkpoint-5"), place.local.list()[0][1])
+
+    assert spool.trusts(f"{RUN}/checkpoint-5.a1")
+    assert not Spool(place.spool, run_id=RUN).trusts(f"{RUN}/checkpoint-5.a1")
+
+
+def test_what_an_earlier_process_saved_is_read_before_it_is_sent(place: Place) -> None:
+    place.save(5)
+    time.sleep(0.002)
+    spool = Spool(place.spool, run_id=RUN)
+
+    spool.add(place.local.path("checkpoint-5"), place.local.list()[0][1])
+
+    assert not spool.trusts(f"{RUN}/checkpoint-5.a1")
