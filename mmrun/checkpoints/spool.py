@@ -11,7 +11,7 @@ from pathlib import Path
 from mmrun import faults, files
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import folder_name, parse_name
-from mmrun.checkpoints.manifest import Manifest
+from mmrun.checkpoints.manifest import ForeignFormat, Manifest
 from mmrun.checkpoints.policy import Saved
 from mmrun.errors import CheckpointError
 
@@ -58,8 +58,16 @@ class Spool:
             if path.name.startswith(".checkpoint-"):
                 shutil.rmtree(path, ignore_errors=True)
                 self._state_file(path).unlink(missing_ok=True)
-            elif (problem := _unusable(path)) is not None:
-                self.reject(name, problem)
+            else:
+                self._tidy_entry(name)
+
+    def _tidy_entry(self, name: str) -> None:
+        try:
+            manifests.read(self.folder / name)
+        except ForeignFormat as error:  # it may well be whole: the mmrun that wrote it sends it
+            logger.warning("%s is not sent: %s; %s", self.folder / name, error, error.hint)
+        except CheckpointError as error:
+            self.reject(name, str(error))
 
     def add(self, checkpoint: Path, manifest: Manifest) -> None:
         """Link the files of a whole checkpoint; one that is there already is left alone."""
@@ -172,11 +180,3 @@ class Spool:
         for run in sorted(self.folder.iterdir()):
             if run.is_dir() and run.name != REJECTED and self._run_id in (None, run.name):
                 yield from (path for path in sorted(run.iterdir()) if path.is_dir())
-
-
-def _unusable(path: Path) -> str | None:
-    try:
-        manifests.read(path)
-    except CheckpointError as error:
-        return str(error)
-    return None

@@ -1,0 +1,43 @@
+"""What waits and cannot be sent is told by ``mmrun sync``, and nothing of it is lost."""
+
+import json
+import shutil
+from pathlib import Path
+
+from mmrun.checkpoints import manifest as manifests
+from tests.recovery.damage import flip
+from tests.recovery.project import Project
+
+
+def newest(project: Project) -> Path:
+    return max((project.folder / "out/train").glob("checkpoint-[0-9]*"), key=manifest_step)
+
+
+def manifest_step(folder: Path) -> int:
+    return manifests.read(folder).step
+
+
+def test_a_damaged_checkpoint_is_not_sent_and_set_aside(finished: Project) -> None:
+    folder = newest(finished)
+    shutil.rmtree(finished.artifact(f"checkpoints/{folder.name}"))
+    flip(folder / "optimizer.pt")
+
+    done = finished.mmrun("sync", "out")
+
+    assert done.code == 0, done.said
+    assert "optimizer.pt is damaged" in done.said
+    assert not finished.artifact(f"checkpoints/{folder.name}").exists()
+    aside = finished.folder / f"out/spool/rejected/{finished.run.run_id}/{folder.name}.a1"
+    assert (aside / "optimizer.pt").exists()
+
+
+def test_what_a_newer_mmrun_left_is_left_and_told(finished: Project) -> None:
+    waiting = finished.folder / f"out/spool/{finished.run.run_id}/checkpoint-99.a1"
+    waiting.mkdir(parents=True)
+    (waiting / "manifest.json").write_text(json.dumps({"format": 3}))
+
+    done = finished.mmrun("sync", "out")
+
+    assert done.code == 0, done.said
+    assert done.said.count("checkpoint-99.a1 is not sent: manifest.json has format 3") == 1
+    assert waiting.exists()
