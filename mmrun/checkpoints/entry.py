@@ -19,6 +19,8 @@ class Entry:
     problem: str | None = None
     foreign: bool = False
     """Whether it may well be whole, but is of a version of mmrun that this one cannot read."""
+    torn: bool = False
+    """Whether it has a manifest that is not as anybody wrote it."""
 
     @property
     def saved(self) -> Saved | None:

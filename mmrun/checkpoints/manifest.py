@@ -98,6 +98,10 @@ class ForeignFormat(CheckpointError):  # noqa: N818 (a fact about a checkpoint t
     """The manifest is of a version of mmrun that this one does not know."""
 
 
+class TornManifest(CheckpointError):  # noqa: N818 (a fact about a file)
+    """The manifest is not what anybody wrote: cut short, or with a damaged byte."""
+
+
 class Manifest(Description):
     """A description and the files that belong to it. Its presence says that they are complete."""
 
@@ -132,7 +136,7 @@ class Manifest(Description):
                 hint="use the version of mmrun that wrote the checkpoint",
             )
         if sealed != seal(tree):
-            raise CheckpointError(f"{MANIFEST} is damaged: its content has another digest")
+            raise TornManifest(f"{MANIFEST} is damaged: its content has another digest")
         try:
             manifest = cls.model_validate(tree)
         except ValidationError as error:
@@ -162,9 +166,9 @@ def _tree(text: str | bytes) -> dict[str, Any]:
     try:
         tree = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"{MANIFEST} is damaged: it is not JSON") from error
+        raise TornManifest(f"{MANIFEST} is damaged: it is not JSON") from error
     if not isinstance(tree, dict):
-        raise CheckpointError(f"{MANIFEST} is damaged: it holds no mapping")
+        raise TornManifest(f"{MANIFEST} is damaged: it holds no mapping")
     return tree
 
 

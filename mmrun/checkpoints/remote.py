@@ -14,7 +14,7 @@ from mmrun.checkpoints.at_once import MayGoOn, always, at_once, check
 from mmrun.checkpoints.entry import Entry, folder_name, parse_name
 from mmrun.checkpoints.holds import Holds
 from mmrun.checkpoints.index import Index
-from mmrun.checkpoints.manifest import MANIFEST, FileEntry, ForeignFormat, Manifest
+from mmrun.checkpoints.manifest import MANIFEST, FileEntry, ForeignFormat, Manifest, TornManifest
 from mmrun.checkpoints.policy import Saved
 from mmrun.errors import CheckpointError, TrackingError
 from mmrun.progress import follow
@@ -86,8 +86,14 @@ class RemoteCheckpoints:
         try:
             manifest = self.manifest(name)
         except CheckpointError as error:
-            foreign = isinstance(error, ForeignFormat)
-            return Entry(name=name, step=step, manifest=None, problem=str(error), foreign=foreign)
+            return Entry(
+                name=name,
+                step=step,
+                manifest=None,
+                problem=str(error),
+                foreign=isinstance(error, ForeignFormat),
+                torn=isinstance(error, TornManifest),
+            )
         if manifest is None:
             return Entry(name=name, step=step, manifest=None, problem=NO_MANIFEST)
         if manifest.step != step:
@@ -365,10 +371,10 @@ class RemoteCheckpoints:
         Nothing may be under way: only the holder of the run can know.
         """
         entries = self.entries()
-        unfinished = [entry.name for entry in entries if entry.problem == NO_MANIFEST]
+        unfinished = [entry.name for entry in entries if self._is_unfinished(entry)]
         self._left.update(unfinished)
         gone = [f"{ROOT}/{name}" for name in unfinished]
-        unread = [entry for entry in entries if entry.problem not in (None, NO_MANIFEST)]
+        unread = [e for e in entries if e.manifest is None and e.name not in unfinished]
         if unread:  # what it refers to is not known, so every shared file may be needed
             logger.warning("%s: %s; shared files stay", unread[0].name, unread[0].problem)
         else:
@@ -378,6 +384,21 @@ class RemoteCheckpoints:
             self._artifacts.delete(path)
             faults.reach("prune.collect")
         return gone
+
+    def _is_unfinished(self, entry: Entry) -> bool:
+        """Whether a folder is what an upload left that never finished.
+
+        Where the manifest was cut by a crash of the store, too: it can never be valid again. That
+        is looked at twice, since an answer may be garbled on its way; it then has not the size of
+        the file.
+        """
+        if entry.problem == NO_MANIFEST:
+            return True
+        if not entry.torn or self.holds.on(entry.name):
+            return False
+        content = self._artifacts.read(f"{ROOT}/{entry.name}/{MANIFEST}")
+        size = self._sizes(f"{ROOT}/{entry.name}").get(MANIFEST) or 0  # some stores list no zero
+        return content is not None and len(content) == size and self._entry(entry.name).torn
 
     def _unshared(self, entries: Iterable[Entry]) -> Sequence[str]:
         needed = {

@@ -10,8 +10,9 @@ import pytest
 from mmrun.checkpoints.manifest import SHARED_FROM, Manifest, read
 from mmrun.checkpoints.policy import Retention
 from mmrun.checkpoints.publisher import Publisher
+from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import bytes_of
-from tests.unit.checkpoints.samples import Place, description, write_files
+from tests.unit.checkpoints.samples import FolderStore, Place, description, write_files
 
 FROZEN = b"frozen weights " * SHARED_FROM
 """Well above the size from which files are shared."""
@@ -128,6 +129,55 @@ def test_shared_files_stay_while_a_manifest_cannot_be_read(
     assert orphan.exists()
     assert foreign.exists()
     assert "shared files stay" in caplog.text
+
+
+ORPHAN = f"checkpoints/shared/{'a' * 64}/frozen.safetensors"
+
+
+def tear(place: Place, content: bytes) -> Path:
+    """Publish two, cut the manifest of the first, and leave a shared file that nobody needs."""
+    publish(place, 5, 10)
+    manifest = place.store.root / "checkpoints/checkpoint-5/manifest.json"
+    manifest.write_bytes(content)
+    (place.store.root / ORPHAN).parent.mkdir()
+    (place.store.root / ORPHAN).touch()
+    return manifest
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 2, "run', b'{"format": 2}'])
+def test_a_torn_manifest_is_an_upload_that_never_finished(place: Place, content: bytes) -> None:
+    manifest = tear(place, content)
+
+    RemoteCheckpoints(place.store).collect()
+
+    assert not manifest.parent.exists()
+    assert not (place.store.root / ORPHAN).exists()
+    assert [path.read_bytes() for path in shared(place)] == [FROZEN]
+    assert place.stored() == ["checkpoint-10"]
+
+
+def test_an_answer_that_was_garbled_is_no_torn_manifest(place: Place) -> None:
+    class Garbling(FolderStore):
+        def read(self, path: str) -> bytes | None:
+            content = super().read(path)
+            return b"<html>bad gateway" if "checkpoint-5/" in path else content
+
+    publish(place, 5, 10)
+
+    RemoteCheckpoints(Garbling(place.store.root)).collect()
+
+    assert place.stored() == ["checkpoint-10", "checkpoint-5"]
+    assert len(shared(place)) == 1
+
+
+def test_a_torn_one_that_is_pinned_stays(place: Place) -> None:
+    manifest = tear(place, b"")
+    place.remote.holds.pin("checkpoint-5")
+
+    RemoteCheckpoints(place.store).collect()
+
+    assert manifest.parent.exists()
+    assert (place.store.root / ORPHAN).exists()
 
 
 def test_what_a_dead_upload_left_is_removed(place: Place) -> None:
