@@ -82,12 +82,13 @@ class Archive:
             )
         return self._chosen(reference, lineage=lineage, but=())
 
-    def bring(self, found: Found) -> Path:
+    def bring(self, found: Found, *, lineage: Lineage = ()) -> Path:
         """Return a verified local folder of ``found``, restored from the store if it is there."""
         self._set_aside_broken(found)
         waiting = found.where == "local" and found.name.startswith(_OUTSIDE)
         if found.manifest is None or (found.path is not None and not waiting):
             return found.path or Path(found.name)
+        self._make_way(found.manifest, lineage)
         target = self._place_for(found.manifest)
         if target.exists():
             return target
@@ -99,7 +100,11 @@ class Archive:
 
     def obtain(self, reference: Reference, *, lineage: Lineage = ()) -> tuple[Found, Path]:
         """Resolve and bring; a download that turns out broken is passed over like the others."""
-        return self._first_whole(reference, self.bring, lineage=lineage)
+
+        def deliver(found: Found) -> Path:
+            return self.bring(found, lineage=lineage)
+
+        return self._first_whole(reference, deliver, lineage=lineage)
 
     def copy(self, reference: Reference, *, to: Path, lineage: Lineage = ()) -> Found:
         """Make ``to`` a verified copy of what ``reference`` means, from here or from the store."""
@@ -294,6 +299,19 @@ class Archive:
             logger.warning("%s is passed over: %s", one.name, one.reason)
             if one.where == "local" and self._local.path(one.name).exists():
                 self._local.reject(one.name, one.reason)
+
+    def _make_way(self, manifest: Manifest, lineage: Lineage) -> None:
+        """Move what is superseded away from the place that a live checkpoint is to have.
+
+        Another machine may have made the attempt that did it, so nobody has done it here yet.
+        """
+        name = folder_name(manifest.step)
+        if is_superseded(Saved.of(manifest, name=name), lineage):
+            return
+        if any(
+            saved.name == name and is_superseded(saved, lineage) for saved, _ in self._local.list()
+        ):
+            self._local.supersede(lineage)
 
     def _place_for(self, manifest: Manifest) -> Path:
         """Return where a restored checkpoint goes: its name, or beside, where that is taken."""

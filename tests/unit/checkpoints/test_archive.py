@@ -291,6 +291,25 @@ def test_a_restored_one_never_overwrites_another_of_its_step(place: Place) -> No
     assert [saved.attempt for saved, _ in place.local.list()] == [2]
 
 
+def test_a_live_one_gets_the_place_of_one_that_another_machine_has_superseded(
+    place: Place, tmp_path: Path
+) -> None:
+    lineage = [(1, 0), (2, 5)]
+    place.publish(5, 10, 15)
+    other = Place(tmp_path / "other", store=place.store, lineage=lineage)
+    other.publish(10, 15, attempt=2)
+
+    found, folder = archive(place).obtain(reference("latest"), lineage=lineage)
+
+    assert found.manifest is not None
+    assert found.manifest.attempt == 2
+    assert folder == place.local.path("checkpoint-15")
+    place.local.link(lineage)
+    last = manifests.read(place.local.path("checkpoint-last"))
+    assert (last.step, last.attempt) == (15, 2)
+    assert place.local.path("superseded/a1/checkpoint-15").exists()
+
+
 def test_what_waits_to_be_sent_is_found_although_its_folder_is_gone(place: Place) -> None:
     place.store.away = True
     place.publish(5, 10)
