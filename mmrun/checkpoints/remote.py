@@ -228,6 +228,7 @@ class RemoteCheckpoints:
         parent = Path(entry.path).parent.as_posix()
         to = target if parent == "." else f"{target}/{parent}"
         self._artifacts.upload(folder / entry.path, to=to)
+        faults.reach("upload.file")
 
     def _write_table_if_possible(self) -> None:
         try:

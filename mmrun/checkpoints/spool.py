@@ -107,6 +107,7 @@ class Spool:
         if not path.exists():  # removed since it was looked at
             return
         logger.warning("%s is not sent but set aside in %s: %s", name, target.parent, reason)
+        self._trusted.discard(name)
         shutil.rmtree(target, ignore_errors=True)  # the same one, set aside before
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
@@ -115,6 +116,7 @@ class Spool:
 
     def remove(self, name: str) -> None:
         """Forget an upload that is done, or that is no longer wanted; it may have gone already."""
+        self._trusted.discard(name)
         path = self.folder / name
         doomed = path.with_name(f".{path.name}.removed")
         shutil.rmtree(doomed, ignore_errors=True)

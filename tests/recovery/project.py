@@ -136,12 +136,12 @@ class Project:
         )
         return Done(code=finished.returncode, said=finished.stdout)
 
-    def train_and_send(self, number: signal.Signals, *, at_line: str) -> Done:
+    def train_and_send(self, number: signal.Signals, *, at_line: str, **environment: str) -> Done:
         """Run ``mmrun train`` and send a signal as soon as a line of its begins so."""
         with subprocess.Popen(
             [MMRUN, "train", "--config_path", "experiment.yaml"],
             cwd=self.folder,
-            env=outside(),
+            env=outside() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

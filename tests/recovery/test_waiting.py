@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import signal
+import time
 from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
 from tests.recovery.damage import flip
 from tests.recovery.project import Project
+
+HANGS, HANGS_S = "upload.file", 110
+"""Each file that arrived holds its thread up for longer than this: see ``mmrun/faults.py``."""
 
 
 def newest(project: Project) -> Path:
@@ -15,6 +20,23 @@ def newest(project: Project) -> Path:
 
 def manifest_step(folder: Path) -> int:
     return manifests.read(folder).step
+
+
+def test_a_training_that_is_to_end_waits_for_no_upload_that_hangs(project: Project) -> None:
+    project.change("tracking:\n", "tracking:\n  grace_s: 3\n")
+    begun = time.monotonic()
+
+    done = project.train_and_send(signal.SIGTERM, at_line="step 8:", MMRUN_KILL_AT=f"never,{HANGS}")
+
+    assert done.code == 75, done.said
+    assert time.monotonic() - begun < HANGS_S
+    assert "not sent yet: " in done.said
+    assert not list(project.artifact("checkpoints").glob("*/manifest.json"))
+
+    sent = project.mmrun("sync", "out")
+
+    assert sent.code == 0, sent.said
+    assert project.artifact("checkpoints/checkpoint-6/manifest.json").exists()
 
 
 def test_a_damaged_checkpoint_is_not_sent_and_set_aside(finished: Project) -> None:
