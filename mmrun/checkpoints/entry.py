@@ -9,6 +9,10 @@ from mmrun.checkpoints.policy import Saved
 _NAME = re.compile(r"checkpoint-(0|[1-9]\d*)(?:\.a([1-9]\d*))?")
 
 
+_MOVED_NAME = re.compile(rf"({_NAME.pattern})(?:\.[1-9]\d*)?")
+"""Where a name was taken already, the folder that was moved there has a number behind it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A folder that bears a checkpoint's name; without a manifest ``problem`` says why."""
@@ -39,3 +43,9 @@ def parse_name(name: str) -> tuple[int, int | None] | None:
     if match is None:
         return None
     return int(match[1]), int(match[2]) if match[2] else None
+
+
+def parse_moved_name(name: str) -> tuple[int, int | None] | None:
+    """Do the same for a folder that was set aside: ``checkpoint-N.2`` is the second of its name."""
+    match = _MOVED_NAME.fullmatch(name)
+    return None if match is None else parse_name(match[1])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmrun import faults, files
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.entry import Entry, folder_name, parse_name
+from mmrun.checkpoints.entry import Entry, folder_name, parse_moved_name, parse_name
 from mmrun.checkpoints.manifest import Description, ForeignFormat, Manifest
 from mmrun.checkpoints.policy import Lineage, Saved, best, live, newest, to_drop
 from mmrun.checkpoints.policy import superseded as is_superseded
@@ -224,10 +224,11 @@ class LocalCheckpoints:
         fresh.replace(link)
 
     def _entries_in(self, folder: Path) -> Iterator[Entry]:
+        parse = parse_name if folder == self.folder else parse_moved_name
         found = [
             (parsed[0], path)
             for path in self._children(folder)
-            if (parsed := parse_name(path.name)) and path.is_dir() and not path.is_symlink()
+            if (parsed := parse(path.name)) and path.is_dir() and not path.is_symlink()
         ]
         for step, path in sorted(found, reverse=True):
             name = path.relative_to(self.folder).as_posix()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,25 @@ from mmrun.checkpoints.manifest import Description, Selection
 from mmrun.checkpoints.policy import Retention
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.checkpoints.spool import Spool
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, write_run_file
 from mmrun.workflows.checkpoints.listing import list_checkpoints_command
+
+
+def described(
+    run_id: str, step: int, *, attempt: int, metrics: Mapping[str, float] | None = None
+) -> Description:
+    return Description(
+        run_id=run_id,
+        step=step,
+        attempt=attempt,
+        metrics=metrics or {},
+        selection=Selection(metric="eval_loss", greater_is_better=False),
+        config_fingerprint="c",
+        data_version="d",
+    )
 
 
 class Trained:
@@ -49,14 +65,11 @@ class Trained:
         (partial / "model.safetensors").write_bytes(b"weights" * step)
         self.publisher.publish(
             partial,
-            Description(
-                run_id=self.run_id,
-                step=step,
+            described(
+                self.run_id,
+                step,
                 attempt=attempt,
                 metrics={"eval_loss": loss, "eval_runtime": 1.5},
-                selection=Selection(metric="eval_loss", greater_is_better=False),
-                config_fingerprint="c",
-                data_version="d",
             ),
         )
         self.publisher.drain(30)
@@ -133,6 +146,50 @@ def test_a_rejected_one_is_shown_with_its_reason(trained: Trained) -> None:
     assert [row["state"] for row in listed if row["notes"] == ["rejected"]] == [
         "optimizer.pt is missing"
     ]
+
+
+def test_each_of_two_rejected_of_one_step_is_shown(trained: Trained) -> None:
+    for loss in (3.0, 4.0):
+        trained.local.reject("checkpoint-15", f"broken when its loss was {loss:g}")
+        trained.save(15, attempt=3, loss=loss)
+    trained.local.reject("checkpoint-15", "broken")
+
+    listed = rows(list_checkpoints_command(str(trained.output), format="json"))
+
+    assert {row["state"] for row in listed if row["notes"] == ["rejected"]} == {
+        "broken when its loss was 3",
+        "broken when its loss was 4",
+        "broken",
+    }
+
+
+def wait_in_spool(trained: Trained, *steps: int) -> None:
+    """Save checkpoints that are queued and not sent."""
+    spool = Spool(trained.output / "spool")
+    for step in steps:
+        partial = trained.local.partial(step)
+        (partial / "model.safetensors").write_bytes(b"weights" * step)
+        manifest = trained.local.finish(partial, described(trained.run_id, step, attempt=2))
+        spool.add(trained.local.path(f"checkpoint-{step}"), manifest)
+
+
+def test_each_of_those_that_wait_says_so(trained: Trained) -> None:
+    wait_in_spool(trained, 21, 22, 23)
+
+    table = list_checkpoints_command(str(trained.output), format="table")
+
+    said = [line for line in table.splitlines() if "not yet sent (not tried yet)" in line]
+    assert [line.split()[0] for line in said] == ["21", "22", "23"]
+
+
+def test_what_lies_only_in_the_spool_is_listed_as_a_resume_takes_it(trained: Trained) -> None:
+    wait_in_spool(trained, 21)
+    shutil.rmtree(trained.local.path("checkpoint-21"))
+
+    table = list_checkpoints_command(str(trained.output), format="table")
+
+    (line,) = [line for line in table.splitlines() if line.startswith("21 ")]
+    assert line.endswith("local  whole  latest, not yet sent (not tried yet)")
 
 
 def test_without_the_store_the_local_ones_are_shown_and_said_to_be_all(trained: Trained) -> None:

@@ -78,7 +78,7 @@ def _rows(target: Target) -> tuple[Sequence[Row], str | None]:
 def _examined(
     target: Target, remote: RemoteCheckpoints | None, *, lineage: Lineage
 ) -> Sequence[Row]:
-    archive = Archive(target.local, remote, run_id=target.run_id)
+    archive = Archive(target.local, remote, run_id=target.run_id, spool=target.spool.folder)
     candidates, broken = archive.survey(trusting=False)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         examined = list(pool.map(lambda one: list(archive.examine(one)), candidates))
@@ -167,11 +167,14 @@ def _notes(
         "pinned": _keys(one for one in stored if one.name in pinned),
         "being restored": _keys(one for one in stored if one.name in restoring),
     }
-    keys |= {
-        f"not yet sent ({target.spool.state(one.name)})": {one.key}
+    waiting = {
+        one.key: (f"not yet sent ({target.spool.state(one.name)})",)
         for one in target.spool.waiting()
     }
-    return {one.key: tuple(note for note in keys if one.key in keys[note]) for one in every}
+    return {
+        one.key: (*(note for note in keys if one.key in keys[note]), *waiting.get(one.key, ()))
+        for one in every
+    }
 
 
 def _keys(saved: Iterable[Saved | None]) -> set[tuple[int, int]]:
