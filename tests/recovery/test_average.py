@@ -57,6 +57,16 @@ def test_one_that_lies_only_in_the_store_is_fetched_for_it(frozen: Project) -> N
     assert not list(frozen.folder.glob(".mmrun-average-*"))
 
 
+def test_a_mean_can_be_pulled(frozen: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert average("18", "23") == 0
+
+    assert mmrun(["checkpoints", "pull", "mean", "copy"]) == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == "mean is in copy, whole"
+    assert_same(load_file("copy/model.safetensors"), load_file(MEAN))
+    assert manifests.problem_with(Path("copy"), manifests.read(Path("mean"))) is None
+
+
 def test_from_pretrained_and_generate_read_it(frozen: Project) -> None:
     assert average("18", "23") == 0
     register_models()

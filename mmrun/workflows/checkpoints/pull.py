@@ -67,8 +67,10 @@ def _name_best(folder: Path, *, others: Collection[int]) -> list[str]:
 
     A checkpoint knows it as a step, because a path of another machine would lead nowhere. Where it
     is one of ``others``, the steps that can be pulled, that is said; a step may be the best one
-    that was evaluated, and never have been saved.
+    that was evaluated, and never have been saved. A mean of checkpoints has no such state.
     """
+    if not (folder / STATE).exists():
+        return []
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     step = state.get("best_global_step")
     if step is None:
