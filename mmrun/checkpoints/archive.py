@@ -8,7 +8,14 @@ from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.entry import Entry, folder_name
-from mmrun.checkpoints.found import Found, Rejected, Where, copy_whole, found_at
+from mmrun.checkpoints.found import (
+    Found,
+    Rejected,
+    RemovedMeanwhile,
+    Where,
+    copy_whole,
+    found_at,
+)
 from mmrun.checkpoints.local import SUPERSEDED, LocalCheckpoints
 from mmrun.checkpoints.manifest import MANIFEST, ForeignFormat, Manifest
 from mmrun.checkpoints.policy import Lineage, Saved, best_first, live, newest_first
@@ -126,6 +133,8 @@ class Archive:
         while True:
             try:
                 return found, deliver(found)
+            except RemovedMeanwhile as error:
+                logger.info("%s; looking for another copy", error)
             except CheckpointError as error:
                 if reference.named or found.where != "remote":
                     raise

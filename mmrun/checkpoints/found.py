@@ -47,14 +47,38 @@ class Found:
     rejected: tuple[Rejected, ...] = ()
 
 
+class RemovedMeanwhile(CheckpointError):  # noqa: N818 (another copy may still be there)
+    """A checkpoint went away after it was found: a training rotates while others read."""
+
+
 def copy_whole(source: Path, manifest: Manifest, *, to: Path) -> None:
-    """Make ``to`` a copy of a whole checkpoint that shares no file with it."""
+    """Make ``to`` a copy of a whole checkpoint that shares no file with it.
+
+    Raises:
+        RemovedMeanwhile: the checkpoint is not there any more.
+        CheckpointError: it changed while it was copied.
+    """
     with files.folder_whole(to) as scratch:
         for name in [entry.path for entry in manifest.files] + [MANIFEST]:
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, scratch / name)
+            _copy_file(source, name, to=scratch)
         if (problem := manifests.problem_with(scratch, manifest)) is not None:
-            raise CheckpointError(f"the copy of {source} is not whole: {problem}")
+            raise CheckpointError(
+                f"the copy of {source} is not whole: {problem}",
+                hint="see what there is with 'mmrun checkpoints list'",
+            )
+
+
+def _copy_file(source: Path, name: str, *, to: Path) -> None:
+    try:
+        shutil.copyfile(source / name, to / name)
+    except FileNotFoundError as error:
+        if (source / name).exists():  # then it is the copy that somebody removes
+            raise
+        raise RemovedMeanwhile(
+            f"{source} was removed while it was copied",
+            hint="see what there is with 'mmrun checkpoints list'",
+        ) from error
 
 
 def found_at(path: Path) -> Found:

@@ -10,6 +10,7 @@ import pytest
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.archive import Archive, NothingSaved
 from mmrun.checkpoints.found import found_at
+from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.spool import Spool
@@ -480,3 +481,37 @@ def test_a_plain_folder_must_be_complete_and_readable(
     with pytest.raises(CheckpointError, match="is not whole") as caught:
         found_at(folder)
     assert reason in str(caught.value)
+
+
+class Rotated(LocalCheckpoints):
+    """Checkpoints that a training removes as soon as somebody has verified them."""
+
+    def problem(self, name: str) -> str | None:
+        problem = super().problem(name)
+        self.remove(name)
+        return problem
+
+
+@pytest.mark.parametrize("words", ["5", "latest"])
+def test_a_copy_of_what_is_rotated_away_meanwhile_comes_from_the_store(
+    place: Place, words: str
+) -> None:
+    place.publish(5)
+    rotated = Archive(Rotated(place.local.folder), RemoteCheckpoints(place.store), run_id=RUN)
+    pulled = place.root / "pulled"
+
+    found = rotated.copy(reference(words), to=pulled)
+
+    assert (found.name, found.where) == ("checkpoint-5", "remote")
+    assert manifests.problem_with(pulled, manifests.read(pulled)) is None
+
+
+def test_what_is_rotated_away_and_nowhere_else_is_said_to_be_gone(place: Place) -> None:
+    place.save(5)
+    rotated = Archive(Rotated(place.local.folder), None, run_id=RUN)
+
+    with pytest.raises(CheckpointError, match="has no checkpoint 5") as caught:
+        rotated.copy(reference("5"), to=place.root / "pulled")
+
+    assert caught.value.hint
+    assert not (place.root / "pulled").exists()
