@@ -5,6 +5,7 @@ MmrunError             1  training failed
   ConfigError          3  the experiment file cannot be used as written
   DataError            4  data missing, malformed or changed
   CheckpointError      5  checkpoint missing, partial or damaged
+  DiskFullError        5  no room for one on this machine
   TrackingError        6  tracking server or lease
   PluginError          7  modality unknown or lacking its extra
   StopRequested       75  stopped on request, resumable (130 for Ctrl-C)
@@ -62,6 +63,12 @@ class DataError(MmrunError):
 
 class CheckpointError(MmrunError):
     """A checkpoint is missing, partial, or does not match its manifest."""
+
+    exit_code = 5
+
+
+class DiskFullError(MmrunError):
+    """This machine has no room for what is fetched or copied; the checkpoint itself is whole."""
 
     exit_code = 5
 

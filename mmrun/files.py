@@ -1,11 +1,25 @@
 """Files that are whole or not there: written beside, flushed, then renamed."""
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether ``error`` says that there is no room on the disk, or no quota left.
+
+    Of what goes wrong in their threads and in Rust, libraries keep the text only.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    text = str(error)
+    return any(f"[Errno {code}]" in text or f"(os error {code})" in text for code in _FULL)
 
 
 def sha256(path: Path) -> str:

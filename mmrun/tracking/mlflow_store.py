@@ -30,7 +30,8 @@ from mlflow.tracking import MlflowClient
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 from mmrun.config.masking import hidden, remember, without_secrets
-from mmrun.errors import TrackingError
+from mmrun.errors import DiskFullError, MmrunError, TrackingError
+from mmrun.files import is_full
 from mmrun.tracking.address import split_login, sqlite_file, tracking_uri
 from mmrun.tracking.artifact_path import checked, checked_folder
 from mmrun.tracking.store import Artifact, Point, Run, RunStatus, UnreachableError
@@ -256,7 +257,7 @@ class MlflowStore:
         )
         try:
             return trials(call)
-        except TrackingError:
+        except MmrunError:
             raise
         except Exception as error:  # each store and proxy has errors of its own
             raise self._translated(error) from error
@@ -388,27 +389,27 @@ class MlflowArtifacts:
         """Write the artifact ``path`` to the file ``to``, whole or not at all."""
         checked(path)
         repository = self._repository
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
-            with _long_timeout():
-                self._store.ask(lambda: self._fetch(repository, path, scratch=Path(scratch)))
-            Path(scratch, path).replace(to)
+        with _room_in(to.parent):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as scratch:
+                with _long_timeout():
+                    self._store.ask(lambda: self._fetch(repository, path, scratch=Path(scratch)))
+                Path(scratch, path).replace(to)
 
     def read(self, path: str) -> bytes | None:
         """Return the content of one small artifact, or None when it does not exist."""
         if not self._holds(path):
             return None
-        with tempfile.TemporaryDirectory() as scratch:
-            self.download(path, to=Path(scratch, "content"))
-            return Path(scratch, "content").read_bytes()
+        with _scratch() as scratch:
+            self.download(path, to=scratch / "content")
+            return (scratch / "content").read_bytes()
 
     def write(self, path: str, content: bytes) -> None:
         """Store one small artifact, replacing an earlier one whole."""
         folder, _, name = checked(path).rpartition("/")
-        with tempfile.TemporaryDirectory(prefix="mmrun-") as scratch:
-            file = Path(scratch, name)
-            file.write_bytes(content)
-            self.upload(file, to=folder)
+        with _scratch() as scratch:
+            (scratch / name).write_bytes(content)
+            self.upload(scratch / name, to=folder)
 
     def delete(self, path: str) -> None:
         """Remove a file or a folder; refuses a path that leaves the run."""
@@ -447,11 +448,41 @@ class MlflowArtifacts:
         try:
             repository.download_artifacts(path, str(scratch))
         except Exception as error:
+            if is_full(error):
+                raise _no_room(scratch.parent) from error
             if not self._holds(path):
                 raise TrackingError(f"run {self._run_id} has no artifact {path!r}") from error
             if self._root is None:  # MLflow does not say which failures may pass
                 raise requests.ConnectionError(_first_line(error)) from error
             raise
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Yield a folder for one small artifact on its way."""
+    with (
+        _room_in(Path(tempfile.gettempdir())),
+        tempfile.TemporaryDirectory(prefix="mmrun-") as scratch,
+    ):
+        yield Path(scratch)
+
+
+@contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """Tell a disk that is full on this machine from a store that refuses."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise _no_room(folder) from error
+        raise
+
+
+def _no_room(folder: Path) -> DiskFullError:
+    return DiskFullError(
+        f"{folder} has no room for what is fetched from the store: the disk is full",
+        hint="make room on the disk, then run the same command again",
+    )
 
 
 _transfers = 0

@@ -11,6 +11,7 @@ from mmrun.cli.main import run
 from mmrun.errors import (
     CheckpointError,
     DataError,
+    DiskFullError,
     MmrunError,
     PluginError,
     StopRequested,
@@ -152,6 +153,7 @@ def run_failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         pytest.param(MmrunError("no", hint="yes"), 1, ["error: no", "  try: yes"], id="training"),
         pytest.param(DataError("no"), 4, ["error: no"], id="data"),
         pytest.param(CheckpointError("no"), 5, ["error: no"], id="checkpoint"),
+        pytest.param(DiskFullError("no"), 5, ["error: no"], id="full disk"),
         pytest.param(TrackingError("no"), 6, ["error: no"], id="tracking"),
         pytest.param(PluginError("no"), 7, ["error: no"], id="plug-in"),
         pytest.param(StopRequested("at 5"), 75, ["stopped: at 5"], id="asked to stop"),

@@ -120,3 +120,33 @@ def test_a_full_disk_ends_the_training_and_loses_nothing_whole(
     )
     assert project.run.status == "FINISHED"
     assert project.attempt(1)["ended"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("pull {run_id}@23 small/new", id="pull from the store"),
+        pytest.param("pull 23 small/new --output_dir out", id="pull from this disk"),
+        pytest.param("average {run_id}@18 {run_id}@23 --output small/new", id="fetch for a mean"),
+        pytest.param("average 18 23 --output_dir out --output small/new", id="mean"),
+    ],
+)
+def test_what_finds_no_room_for_a_checkpoint_says_so_and_leaves_nothing(
+    finished: Project, words: str
+) -> None:
+    folder = finished.folder / "small"
+    command = f"{MMRUN} checkpoints {words.format(run_id=finished.run.run_id)}; echo code $?"
+
+    done = shell(
+        finished,
+        small(folder, kilobytes=100),
+        command,
+        "echo left: $(ls -A small)",
+        room(folder),
+        command,
+    )
+
+    assert codes(done.said) == [5, 0], done.said
+    assert re.search("^error: .*the disk is full$", done.said, re.MULTILINE), done.said
+    assert "  try: make room on the disk" in done.said
+    assert "left:\n" in done.said

@@ -176,3 +176,18 @@ def test_the_local_folder_may_go_while_its_upload_runs(project: Project) -> None
     assert "sent" in done.said
     assert stored_whole(project) == {"checkpoint-6": None}
     assert "checkpoint-6, in the store" in project.train("--dry-run").said
+
+
+@pytest.mark.parametrize("place", ["taken/new", "taken/deeper/new", "/proc/nowhere/new"])
+@pytest.mark.parametrize("words", [("pull", "23"), ("average", "18", "23", "--output")])
+def test_what_cannot_be_written_is_a_usage_error(
+    frozen: Project, words: tuple[str, ...], place: str
+) -> None:
+    (frozen.folder / "taken").write_text("a file, and no folder")
+
+    done = frozen.mmrun("checkpoints", *words, place, "--output_dir", "out")
+
+    assert done.code == 2, done.said
+    error, hint = done.said.splitlines()
+    assert error.startswith(f"error: {place} cannot be written: ")
+    assert hint.startswith("  try: name a folder ")

@@ -1,10 +1,11 @@
 """Files that are whole or not there."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from mmrun.files import flush_tree, folder_whole, link_or_copy, sha256, write_whole
+from mmrun.files import flush_tree, folder_whole, is_full, link_or_copy, sha256, write_whole
 
 
 def test_a_digest_is_that_of_the_content(tmp_path: Path) -> None:
@@ -114,3 +115,26 @@ def test_where_a_link_cannot_be_made_the_content_is_copied(tmp_path: Path) -> No
 
     assert target.read_text() == "content"
     assert target.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), True, id="full"),
+        pytest.param(OSError(errno.EDQUOT, "Disk quota exceeded"), True, id="quota"),
+        pytest.param(OSError(errno.EACCES, "Permission denied"), False, id="something else"),
+        pytest.param(
+            RuntimeError("failures occurred:\n[Errno 28] No space left on device: 'x'"),
+            True,
+            id="as MLflow tells it",
+        ),
+        pytest.param(
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            True,
+            id="as safetensors tells it",
+        ),
+        pytest.param(RuntimeError("28 failures"), False, id="a number"),
+    ],
+)
+def test_a_full_disk_is_known_from_other_errors(error: Exception, full: bool) -> None:
+    assert is_full(error) == full

@@ -12,6 +12,7 @@ from mmrun.checkpoints.manifest import Description, Manifest
 from mmrun.errors import CheckpointError, UsageError
 from mmrun.files import folder_whole
 from mmrun.workflows.checkpoints.target import find_referred, lineage_of
+from mmrun.workflows.checkpoints.writing import prepare, writing
 
 _NOT_OF_A_MODEL = (".pt", ".pth", ".bin", ".safetensors", ".jsonl")
 _STATE = frozenset(
@@ -30,15 +31,17 @@ def average_command(
     """Write the mean of several checkpoints to ``output``; return what is to be said.
 
     Raises:
-        UsageError: there are fewer than two, or the folder is taken.
+        UsageError: there are fewer than two, or the folder is taken or cannot be made.
         CheckpointError: one of them is not whole, or they are of different models.
+        DiskFullError: there is no room for it.
     """
     if len(references) < 2:  # noqa: PLR2004
         raise UsageError("a mean needs two checkpoints", hint="mmrun checkpoints average REF REF")
     if output.exists():
         raise UsageError(f"{output} exists already", hint="name a folder that does not exist yet")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".mmrun-average-", dir=output.parent) as scratch:
+    prepare(output)
+    scratch_at = TemporaryDirectory(prefix=".mmrun-average-", dir=output.parent)
+    with writing(output), scratch_at as scratch:
         found = [
             _obtained(words, Path(scratch, str(place)), output_dir=output_dir, uri=tracking_uri)
             for place, words in enumerate(references)

@@ -11,6 +11,7 @@ from mmrun.checkpoints.plain import STATE
 from mmrun.errors import UsageError
 from mmrun.files import write_whole
 from mmrun.workflows.checkpoints.target import find_referred, lineage_of
+from mmrun.workflows.checkpoints.writing import prepare, writing
 
 
 def pull_command(
@@ -25,23 +26,23 @@ def pull_command(
     ``from_pretrained`` and a bare ``Trainer`` of Hugging Face read what is there afterwards.
 
     Raises:
-        UsageError: the folder is taken, or the reference says too little.
+        UsageError: the folder is taken or cannot be made, or the reference says too little.
         CheckpointError: there is no such checkpoint, or it is not whole.
+        DiskFullError: there is no room for it.
         TrackingError: the store is out of reach.
     """
     _refuse_taken(folder)
     meant, target = find_referred(reference, output_dir=output_dir, uri=tracking_uri)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.rmdir()
-    if target is None:
-        found, others = found_at(meant.path or Path(reference)), frozenset[int]()
-        _copy(found, folder)
-    else:
-        archive = target.archive()
-        found = archive.copy(meant, to=folder, lineage=lineage_of(target))
-        others = frozenset(candidate.saved.step for candidate in archive.survey()[0])
-    best = _name_best(folder, others=others)
+    prepare(folder)
+    with writing(folder):
+        if target is None:
+            found, others = found_at(meant.path or Path(reference)), frozenset[int]()
+            _copy(found, folder)
+        else:
+            archive = target.archive()
+            found = archive.copy(meant, to=folder, lineage=lineage_of(target))
+            others = frozenset(candidate.saved.step for candidate in archive.survey()[0])
+        best = _name_best(folder, others=others)
     passed = [f"passed over: {one}" for one in found.rejected]
     return "\n".join([*passed, f"{found.name} is in {folder}, whole", *best])
 
