@@ -1,6 +1,7 @@
 """Commands on checkpoints that die half-way, meet each other, or find their folder gone."""
 
 import shutil
+import signal
 import subprocess
 import time
 
@@ -120,6 +121,26 @@ def test_a_pull_that_meets_a_prune_gets_all_or_nothing(frozen: Project) -> None:
         assert not pulled.exists()
     assert set(stored_whole(frozen).values()) == {None}
     assert "checkpoint-23" in stored_whole(frozen)
+
+
+def test_what_is_pruned_while_it_is_verified_is_not_broken(frozen: Project) -> None:
+    marks = frozen.artifact("checkpoints/restoring")
+    with started(frozen, "checkpoints", "verify", frozen.run.run_id) as verifying:
+        while not (marks.is_dir() and any(marks.iterdir())):
+            assert verifying.poll() is None, verifying.communicate()[0]
+            time.sleep(0.001)
+        verifying.send_signal(signal.SIGSTOP)  # it has begun with the newest
+        pruned = frozen.mmrun(*PRUNE)
+        verifying.send_signal(signal.SIGCONT)
+        said = verifying.communicate()[0]
+
+    assert pruned.code == 0, pruned.said
+    assert verifying.returncode == 0, said
+    assert said.splitlines() == [
+        "checkpoint-23 (in the store): whole",
+        "checkpoint-18 (in the store): removed meanwhile",
+        "checkpoint-12 (in the store): removed meanwhile",
+    ]
 
 
 def test_a_prune_while_a_training_runs_is_refused_and_disturbs_nothing(project: Project) -> None:
