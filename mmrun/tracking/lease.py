@@ -72,11 +72,14 @@ class Lease:
         store: RunStore,
         run_id: str,
         *,
-        steal: bool = False,
+        steal: bool | None = None,
         beat_s: float = BEAT_S,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare to hold ``run_id``; ``steal`` takes it even from a living process."""
+        """Prepare to hold ``run_id``; ``steal`` takes it even from a living process.
+
+        None is for what has no ``--steal``, which is then not advised.
+        """
         self._store = store
         self._run_id = run_id
         self._steal = steal
@@ -165,9 +168,11 @@ class Lease:
         return False
 
     def _refusal(self, why: str) -> TrackingError:
+        wait = "wait until it has ended, or stop it"
+        stealing = "wait until it has ended, stop it, or take the run from it with --steal"
         return TrackingError(
             f"run {self._run_id} cannot be continued: {why}",
-            hint="wait until it has ended, stop it, or take the run from it with --steal",
+            hint=wait if self._steal is None else stealing,
         )
 
     def _keep(self) -> None:

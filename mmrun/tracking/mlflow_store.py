@@ -353,6 +353,10 @@ class MlflowStore:
         )
 
 
+class _AbsentError(TrackingError):
+    """The store answers, and has no such artifact."""
+
+
 class MlflowArtifacts:
     """The files of one run, in whatever store the run's experiment has."""
 
@@ -401,7 +405,10 @@ class MlflowArtifacts:
         if not self._holds(path):
             return None
         with _scratch() as scratch:
-            self.download(path, to=scratch / "content")
+            try:
+                self.download(path, to=scratch / "content")
+            except _AbsentError:  # it went away since it was listed
+                return None
             return (scratch / "content").read_bytes()
 
     def write(self, path: str, content: bytes) -> None:
@@ -415,7 +422,10 @@ class MlflowArtifacts:
         """Remove a file or a folder; refuses a path that leaves the run."""
         checked(path)  # MLflow itself does not look for '..' here
         if type(self._repository).delete_artifacts is ArtifactRepository.delete_artifacts:
-            raise TrackingError(f"the artifact store of run {self._run_id} cannot delete files")
+            raise TrackingError(
+                f"the artifact store of run {self._run_id} cannot delete files",
+                hint="nothing was removed; delete what is too much with the tools of that store",
+            )
         self._store.ask(lambda: self._repository.delete_artifacts(path))
 
     @cached_property
@@ -451,7 +461,7 @@ class MlflowArtifacts:
             if is_full(error):
                 raise _no_room(scratch.parent) from error
             if not self._holds(path):
-                raise TrackingError(f"run {self._run_id} has no artifact {path!r}") from error
+                raise _AbsentError(f"run {self._run_id} has no artifact {path!r}") from error
             if self._root is None:  # MLflow does not say which failures may pass
                 raise requests.ConnectionError(_first_line(error)) from error
             raise

@@ -9,13 +9,16 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking import MlflowClient
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.lease import Lease
-from mmrun.tracking.mlflow_store import MlflowStore
+from mmrun.tracking.mlflow_store import MlflowStore, Repository
 from mmrun.tracking.store import Point, Run, UnreachableError
 from tests.mlflow_server import free_port
 
@@ -233,3 +236,53 @@ def test_an_address_that_cannot_work_is_refused(address: str, problem: str) -> N
         MlflowStore(address, patience_s=0)
 
     assert caught.value.hint
+
+
+class Losing:
+    """Artifacts of which each is removed by somebody else when it is asked for."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self.list_artifacts = repository.list_artifacts
+        self.log_artifact = repository.log_artifact
+        self.delete_artifacts = repository.delete_artifacts
+
+    def download_artifacts(self, artifact_path: str, dst_path: str) -> str:
+        self._repository.delete_artifacts(artifact_path)
+        return self._repository.download_artifacts(artifact_path, dst_path)
+
+
+class LosingStore(MlflowStore):
+    def repository(self, artifact_uri: str) -> Repository:
+        return Losing(super().repository(artifact_uri))
+
+
+def test_what_goes_away_while_it_is_read_is_not_there(
+    store: MlflowStore, run: Run, uri: str
+) -> None:
+    store.artifacts(run.run_id).write("marks/one", b"here")
+
+    assert LosingStore(uri).artifacts(run.run_id).read("marks/one") is None
+
+
+class Keeping(LocalArtifactRepository):
+    """Artifacts in a back-end that MLflow cannot delete from."""
+
+    delete_artifacts = ArtifactRepository.delete_artifacts
+
+
+class KeepingStore(MlflowStore):
+    def repository(self, artifact_uri: str) -> Repository:
+        return cast("Repository", Keeping(artifact_uri))
+
+
+def test_a_store_that_cannot_delete_says_so_and_what_to_do(
+    store: MlflowStore, run: Run, uri: str
+) -> None:
+    store.artifacts(run.run_id).write("marks/one", b"here")
+
+    with pytest.raises(TrackingError, match="cannot delete files") as caught:
+        KeepingStore(uri).artifacts(run.run_id).delete("marks/one")
+
+    assert "the tools of that store" in caught.value.hint
+    assert store.artifacts(run.run_id).read("marks/one") == b"here"

@@ -161,6 +161,7 @@ def test_a_prune_while_a_training_runs_is_refused_and_disturbs_nothing(project: 
     assert pruned.code == 6, pruned.said
     assert f"process {training.pid} on " in pruned.said
     assert "works on it" in pruned.said
+    assert "  try: wait until it has ended, or stop it\n" in pruned.said  # there is no --steal
     assert looked.code == 0, looked.said
     assert set(stored_whole(project).values()) == {None}
     assert project.run.tags["mmrun.status"] == "stopped by SIGTERM"

@@ -245,3 +245,13 @@ def test_a_folder_is_free_after_the_block(tmp_path: Path) -> None:
     for _ in range(2):
         with folder_lock(tmp_path):
             pass
+
+
+@pytest.mark.parametrize(("steal", "advised"), [(False, True), (None, False)])
+def test_stealing_is_advised_only_where_there_is_an_option_for_it(
+    store: MemoryStore, run: Run, steal: bool | None, advised: bool
+) -> None:
+    with lease(store, run), pytest.raises(TrackingError, match="works on it") as caught:
+        Lease(store, run.run_id, steal=steal).acquire()
+
+    assert ("--steal" in caught.value.hint) == advised
