@@ -8,14 +8,22 @@ from mmrun.checkpoints.manifest import Manifest
 from mmrun.checkpoints.policy import Lineage, Retention, Saved
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.checkpoints.remote import RemoteCheckpoints
-from mmrun.checkpoints.uploader import Listener
-from mmrun.config.schema import TrainingSection
+from mmrun.checkpoints.spool import Spool
+from mmrun.checkpoints.uploader import Listener, Uploader
+from mmrun.config.schema import Experiment, TrainingSection
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.attempt import checkpoint_tags
 from mmrun.workflows.place import Place
 
 logger = logging.getLogger(__name__)
+
+
+def _retention(experiment: Experiment) -> Retention:
+    tracking = experiment.tracking
+    return Retention(
+        local=_local(experiment.training), last=tracking.keep_last, best=tracking.keep_best
+    )
 
 
 def _local(training: TrainingSection) -> int | None:
@@ -34,21 +42,40 @@ def publisher_of(
     resumed_from: Manifest | None = None,
 ) -> Publisher:
     """Return the publisher of the run that goes on at ``place``."""
-    tracking, training = place.experiment.tracking, place.experiment.training
     remote = RemoteCheckpoints(place.store.artifacts(place.run_id))
     return Publisher(
         LocalCheckpoints(place.output_dir / "train", run_id=place.run_id),
-        remote if tracking.log_checkpoints else None,
+        remote if place.experiment.tracking.log_checkpoints else None,
         run_id=place.run_id,
         spool=place.output_dir / "spool",
-        retention=Retention(
-            local=_local(training), last=tracking.keep_last, best=tracking.keep_best
-        ),
+        retention=_retention(place.experiment),
         lineage=lineage,
         resumed_from=resumed_from,
         listener=listener,
         may_write=lambda: not lease.lost.is_set(),
     )
+
+
+def send_queued(
+    place: Place, *, lineage: Lineage, lease: Lease, listener: Listener, patience_s: float
+) -> Sequence[str]:
+    """Send what waits in the spool and nothing else; return what is left.
+
+    For a run whose checkpoints stay on disk by now: these were queued when they were wanted.
+    """
+    spool = Spool(place.output_dir / "spool", run_id=place.run_id)
+    if spool.waiting():
+        uploader = Uploader(
+            RemoteCheckpoints(place.store.artifacts(place.run_id)),
+            spool,
+            retention=_retention(place.experiment),
+            lineage=lineage,
+            listener=listener,
+            may_write=lambda: not lease.lost.is_set(),
+        )
+        uploader.drain(patience_s, patient=lambda: True)
+        uploader.stop()
+    return [saved.name.rpartition("/")[2] for saved in spool.waiting()]
 
 
 class Hints:

@@ -16,7 +16,7 @@ from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.output_folder import unsent
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, open_store
-from mmrun.workflows.publishing import Hints, publisher_of
+from mmrun.workflows.publishing import Hints, publisher_of, send_queued
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,10 @@ def _send(
         sender.flush(_PATIENCE_S)
         missed = publisher.drain(_PATIENCE_S, patient=lambda: True)
         publisher.stop()
+        if not place.experiment.tracking.log_checkpoints:
+            missed = send_queued(
+                place, lineage=past.lineage, lease=lease, listener=hints, patience_s=_PATIENCE_S
+            )
     return hints.count, missed
 
 

@@ -213,3 +213,20 @@ def test_what_cannot_be_written_is_a_usage_error(
     error, hint = done.said.splitlines()
     assert error.startswith(f"error: {place} cannot be written: ")
     assert hint.startswith("  try: name a folder ")
+
+
+def test_what_was_queued_is_sent_also_when_checkpoints_stay_on_disk_by_now(
+    project: Project,
+) -> None:
+    project.train_until("spool.linked@6,upload.shared@6!,step@7")
+    project.train_to_the_end("--log_checkpoints", "false")
+    assert stored_whole(project) == {}
+
+    done = project.mmrun("sync", "out")
+    again = project.mmrun("sync", "out")
+
+    assert done.code == 0, done.said
+    assert "sent 1 checkpoints" in done.said
+    assert stored_whole(project) == {"checkpoint-6": None}  # and no other was wanted there
+    assert "nothing was waiting" in again.said
+    project.train_to_the_end("--overwrite_output_dir", "true", "--max_steps", "6")
