@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +16,19 @@ from mmrun.errors import CheckpointError
 
 _GENERATORS = "rng_state*.pth"
 _FILES = (_GENERATORS, "scheduler.pt", "scaler.pt", "optimizer.pt")
+_ZIP = b"PK\x03\x04"
+_NOT_READ = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    AttributeError,
+    ImportError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+)
+"""What ``torch.load`` raises of content that it does not take, or that is no pickle at all."""
 _LIBRARIES = ("numpy", "torch", "transformers")
 
 
@@ -32,14 +46,41 @@ def check_readable(checkpoint: Path, *, versions: Mapping[str, str]) -> None:
     """
     for pattern in _FILES:
         for path in sorted(checkpoint.glob(pattern)):
-            try:
-                with safe_globals():  # type: ignore[no-untyped-call]
-                    content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-            except (pickle.UnpicklingError, RuntimeError, AttributeError, ImportError) as error:
-                problem = "holds more than plain data, so it is not read"
-                raise _unreadable(path, problem, error, versions=versions) from error
+            content = _content(path, versions=versions)
             if pattern == _GENERATORS:
                 _check_generators(path, content, versions=versions)
+
+
+def _content(path: Path, *, versions: Mapping[str, str]) -> Any:
+    try:
+        with safe_globals():  # type: ignore[no-untyped-call]
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except _NOT_READ as error:
+        if _is_damaged(path):
+            raise CheckpointError(
+                f"{path.parent.name}/{path.name} is cut or damaged: it cannot be read to its end",
+                hint="resume from another checkpoint, or fetch this one again",
+            ) from error
+        if isinstance(error, OSError):  # the disk's fault, and not the file's
+            raise
+        problem = "holds more than plain data, so it is not read"
+        raise _unreadable(path, problem, error, versions=versions) from error
+
+
+def _is_damaged(path: Path) -> bool:
+    """Tell a file that lost something from one that holds what is refused.
+
+    torch writes zip archives, with a directory at the end and a checksum for each member.
+    """
+    with path.open("rb") as file:
+        begins = file.read(len(_ZIP))
+    if begins != _ZIP:
+        return begins == _ZIP[: len(begins)]  # of so short a file it is the beginning, or empty
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is not None
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
+        return True
 
 
 def _check_generators(

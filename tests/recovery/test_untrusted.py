@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmrun.cli.main import run as mmrun
-from tests.recovery.damage import seal
+from tests.recovery.damage import cut, seal
 from tests.recovery.project import Project
 
 
@@ -90,6 +90,16 @@ def test_code_in_a_file_is_not_run(
     assert f"foreign/{name} holds more than plain data, so it is not read" in error
     assert "resume from a checkpoint that a training wrote" in hint
     assert not (frozen.folder / "ran").exists()
+
+
+def test_a_file_that_was_cut_is_not_said_to_hold_code(frozen: Project, foreign: Path) -> None:
+    cut(foreign / "scheduler.pt")
+    seal(foreign)
+
+    error, hint = refused_untouched(frozen)
+
+    assert "foreign/scheduler.pt is cut or damaged" in error
+    assert "resume from another checkpoint" in hint
 
 
 def renamed_in_pickle(path: Path, old: bytes, new: bytes) -> None:
