@@ -2,12 +2,13 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.found import Found, found_at
+from mmrun.checkpoints.found import Found, RemovedMeanwhile, found_at
 from mmrun.checkpoints.manifest import Description, Manifest
 from mmrun.errors import CheckpointError, UsageError
 from mmrun.files import folder_whole
@@ -58,7 +59,7 @@ def write_average(found: Sequence[Found], *, to: Path) -> Manifest:
     from mmrun.training.averaging import WEIGHTS, average_weights
 
     folders = [_folder(one) for one in found]
-    with folder_whole(to) as scratch:
+    with _while_there(folders), folder_whole(to) as scratch:
         for path in folders[-1].iterdir():
             if path.is_file() and path.suffix not in _NOT_OF_A_MODEL and path.name not in _STATE:
                 shutil.copyfile(path, scratch / path.name)
@@ -79,6 +80,21 @@ def _obtained(words: str, scratch: Path, *, output_dir: Path | None, uri: str | 
         return found
     archive.copy(reference, to=scratch, lineage=lineage)
     return found_at(scratch)
+
+
+@contextmanager
+def _while_there(folders: Sequence[Path]) -> Iterator[None]:
+    """Say which of ``folders`` a training rotated away while they were read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        gone = next((folder for folder in folders if not folder.exists()), None)
+        if gone is None:
+            raise
+        raise RemovedMeanwhile(
+            f"{gone} was removed while the mean was made",
+            hint="the same again takes it from the store, if it is there",
+        ) from error
 
 
 def _folder(found: Found) -> Path:
