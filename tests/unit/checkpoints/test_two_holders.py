@@ -106,12 +106,12 @@ def test_shared_files_that_went_meanwhile_are_sent_again(store: Between, tmp_pat
 
 def test_a_manifest_never_replaces_another(store: Between, tmp_path: Path) -> None:
     old, old_publisher = holder(tmp_path, store, attempt=1)
-    anothers = Manifest.of(description(10, attempt=2), created_ms=1, files=()).to_json()
+    theirs = Manifest.of(description(10, attempt=2), created_ms=1, files=()).to_json()
     store.awaited = lambda what: what == f"list {FOLDER}" and has_files_of_ten(store)
-    store.then = lambda: (store.root / FOLDER / "manifest.json").write_text(anothers)
+    store.then = lambda: (store.root / FOLDER / "manifest.json").write_text(theirs)
 
     save(old, old_publisher, 10, attempt=1)
     old_publisher.drain(30)
 
-    assert (store.root / FOLDER / "manifest.json").read_text() == anothers
+    assert (store.root / FOLDER / "manifest.json").read_text() == theirs
     RemoteCheckpoints(store).restore("checkpoint-10.a1", to=tmp_path / "restored")
