@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.spool import Spool
 from tests.recovery.damage import flip
 from tests.recovery.project import Project
 
@@ -63,3 +64,18 @@ def test_what_a_newer_mmrun_left_is_left_and_told(finished: Project) -> None:
     assert done.code == 0, done.said
     assert done.said.count("checkpoint-99.a1 is not sent: manifest.json has format 3") == 1
     assert waiting.exists()
+
+
+def test_a_whole_copy_that_waits_is_resumed_from_where_its_folder_is_broken(
+    killed: Project,
+) -> None:
+    folder = killed.folder / "out/train/checkpoint-18"
+    shutil.rmtree(killed.artifact("checkpoints/checkpoint-18"))
+    Spool(killed.folder / "out/spool").add(folder, manifests.read(folder))
+    (folder / "optimizer.pt").unlink()
+
+    said = killed.train_to_the_end()
+
+    assert "checkpoint-18 is passed over: optimizer.pt is missing" in said
+    assert killed.attempt(2)["from_step"] == 18
+    assert killed.artifact("checkpoints/checkpoint-18/manifest.json").exists()

@@ -1,0 +1,45 @@
+"""A run that two machines continue in turn: each finds what the other one made of it."""
+
+import shutil
+from pathlib import Path
+
+from mmrun.checkpoints import manifest as manifests
+from tests.recovery.project import Project
+
+
+def attempt_of(folder: Path) -> tuple[int, int]:
+    manifest = manifests.read(folder)
+    return manifest.step, manifest.attempt
+
+
+def test_what_the_other_machine_made_takes_the_place_of_what_it_superseded(
+    killed: Project,
+) -> None:
+    out, here = killed.folder / "out", killed.folder / "here"
+    run_id = killed.run.run_id
+    out.rename(here)
+    killed.train_until(  # on the other machine, from an older step
+        "upload.manifest@18,step@20", "--resume_from_checkpoint", f"{run_id}@6"
+    )
+    shutil.rmtree(out)
+    here.rename(out)
+
+    killed.train_until("step@19", "--resume_from_checkpoint", "latest")
+
+    assert killed.attempt(3)["from_step"] == 18
+    assert attempt_of(out / "train/checkpoint-last") == (18, 2)
+    assert attempt_of(out / "train/superseded/a1/checkpoint-18") == (18, 1)
+
+
+def test_an_address_gives_the_checkpoint_of_that_folder(killed: Project) -> None:
+    run_id = killed.run.run_id
+    shutil.rmtree(killed.folder / "out")
+    killed.train_until("upload.manifest@12,step@14", "--resume_from_checkpoint", f"{run_id}@6")
+    address = f"runs:/{run_id}/checkpoints/checkpoint-12"
+
+    for name, pulled in (("", "first"), (".a2", "second")):
+        done = killed.mmrun("checkpoints", "pull", f"{address}{name}", pulled)
+        assert done.code == 0, done.said
+
+    assert attempt_of(killed.folder / "first") == (12, 1)
+    assert attempt_of(killed.folder / "second") == (12, 2)
