@@ -156,7 +156,8 @@ class Spool:
             return UploadState()
 
     def note(self, name: str, *, error: str) -> None:
-        """Write down that the upload ``name`` was tried and failed."""
+        """Write down that the upload ``name`` was tried and failed; it waits, and may rot."""
+        self._trusted.discard(name)
         state = self.state(name)
         at = time.strftime("%Y-%m-%d %H:%M:%S")
         self._write_state(name, replace(state, tries=state.tries + 1, error=error, at=at))

@@ -229,6 +229,19 @@ def test_damaged_content_that_an_earlier_process_left_is_not_sent(
     assert not Spool(place.spool).waiting()
 
 
+def test_what_rots_while_it_waits_is_not_sent(place: Place) -> None:
+    publisher = place.publisher()
+    place.store.away = True
+    place.publish(10, publisher=publisher)
+    damage(place.spool / RUN / "checkpoint-10.a1/optimizer.pt")
+
+    place.store.away = False
+    publisher.drain(0)
+
+    assert place.stored() == []
+    assert (place.spool / "rejected" / RUN / "checkpoint-10.a1").exists()
+
+
 def test_what_this_process_saves_needs_no_second_reading(place: Place) -> None:
     spool = Spool(place.spool, run_id=RUN)
     place.save(5)
