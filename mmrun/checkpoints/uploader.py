@@ -261,6 +261,7 @@ class Uploader:
                 raise
             except (TrackingError, OSError) as error:
                 refused[saved.name] = error
+                self._collected = False  # what arrived of it takes room in a store that is full
             finally:
                 self._begun = None
         return list(refused.values())

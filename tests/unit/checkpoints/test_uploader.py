@@ -170,7 +170,7 @@ class Refusing(FolderStore):
     """A store that never takes one checkpoint."""
 
     def upload(self, file: Path, *, to: str) -> None:
-        if to == "checkpoints/checkpoint-10":
+        if f"{to}/{file.name}" == "checkpoints/checkpoint-10/optimizer.pt":
             raise TrackingError("413 too large")
         super().upload(file, to=to)
 
@@ -189,6 +189,17 @@ def test_one_that_is_refused_keeps_no_other_back(tmp_path: Path) -> None:
     (waiting,) = Spool(place.spool).waiting()
     assert waiting.step == 10
     assert Spool(place.spool).state(waiting.name).error == "413 too large"
+
+
+def test_of_one_that_is_refused_nothing_takes_room_in_the_store(tmp_path: Path) -> None:
+    place = Place(tmp_path, store=Refusing(tmp_path / "store"))
+    queue(place, 10)
+    uploader = uploader_of(place)
+
+    for _ in range(2):
+        uploader.drain(0)
+
+        assert not (place.store.root / "checkpoints/checkpoint-10").exists()
 
 
 def test_a_stray_file_that_cannot_be_deleted_keeps_nothing_back(place: Place) -> None:
