@@ -92,8 +92,7 @@ class Archive:
     def bring(self, found: Found, *, lineage: Lineage = ()) -> Path:
         """Return a verified local folder of ``found``, restored from the store if it is there."""
         self._set_aside_broken(found)
-        waiting = found.where == "local" and found.name.startswith(_OUTSIDE)
-        if found.manifest is None or (found.path is not None and not waiting):
+        if found.manifest is None or (found.path is not None and not waits(found)):
             return found.path or Path(found.name)
         self._make_way(found.manifest, lineage)
         target = self._place_for(found.manifest)
@@ -342,6 +341,11 @@ class Archive:
         except CheckpointError:
             return False
         return same and manifests.problem_with(place, manifest) is None
+
+
+def waits(found: Found) -> bool:
+    """Whether this copy is the one that waits for the store."""
+    return found.where == "local" and found.name.startswith(_OUTSIDE)
 
 
 def _in_order(

@@ -192,6 +192,20 @@ def test_what_lies_only_in_the_spool_is_listed_as_a_resume_takes_it(trained: Tra
     assert line.endswith("local  whole  latest, not yet sent (not tried yet)")
 
 
+def test_a_broken_folder_and_its_copy_that_waits_are_told_apart(trained: Trained) -> None:
+    wait_in_spool(trained, 21, 22)
+    (trained.local.path("checkpoint-21") / "model.safetensors").unlink()
+    (waiting,) = (trained.output / "spool").glob("*/checkpoint-22.a2")
+    (waiting / "model.safetensors").unlink()
+
+    listed = rows(list_checkpoints_command(str(trained.output), format="json"))
+
+    assert {row["step"]: (row["whole"], row["state"]) for row in listed[3:]} == {
+        21: (True, "usable, but here: model.safetensors is missing"),
+        22: (True, "usable, but in the spool: model.safetensors is missing"),
+    }
+
+
 def test_without_the_store_the_local_ones_are_shown_and_said_to_be_all(trained: Trained) -> None:
     Path(trained.uri.removeprefix("sqlite:///")).unlink()
 

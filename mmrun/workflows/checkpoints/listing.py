@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from mmrun.checkpoints.archive import Archive, Candidate
+from mmrun.checkpoints.archive import Archive, Candidate, waits
 from mmrun.checkpoints.entry import Entry
-from mmrun.checkpoints.found import Where
+from mmrun.checkpoints.found import Found, Where
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.policy import Lineage, Saved, best, live, newest, superseded
 from mmrun.checkpoints.remote import RemoteCheckpoints
@@ -17,6 +17,7 @@ from mmrun.tracking.attempts import is_timing
 from mmrun.workflows.checkpoints.sizes import in_words
 from mmrun.workflows.checkpoints.target import Target, find_target, lineage_of, only_local
 
+_Place = Where | Literal["spool"]
 _METRICS_SHOWN = 3
 _AT_ONCE = 4
 
@@ -84,7 +85,7 @@ def _examined(
         examined = list(pool.map(lambda one: list(archive.examine(one)), candidates))
     copies = {one.saved.key: found for one, found in zip(candidates, examined, strict=True)}
     problems = {
-        key: {found.where: problem for found, problem in found_here}
+        key: {_place(found): problem for found, problem in found_here}
         for key, found_here in copies.items()
     }
     usable = [one.saved for one in candidates if None in problems[one.saved.key].values()]
@@ -109,7 +110,7 @@ def _examined(
 
 def _row(
     candidate: Candidate,
-    problems: Mapping[Where, str | None],
+    problems: Mapping[_Place, str | None],
     *,
     size: int | None,
     notes: tuple[str, ...],
@@ -136,11 +137,15 @@ def _where(candidate: Candidate) -> Literal["local", "store", "both"]:
     return "store" if candidate.local is None else "both"
 
 
-def _state(problems: Mapping[Where, str | None]) -> str:
-    said = {"local": "here", "remote": "in the store"}
+def _place(found: Found) -> _Place:
+    return "spool" if waits(found) else found.where
+
+
+def _state(problems: Mapping[_Place, str | None]) -> str:
+    said = {"local": "here", "spool": "in the spool", "remote": "in the store"}
     wrong = [f"{said[where]}: {problem}" for where, problem in problems.items() if problem]
     if not wrong:
-        return "whole" if "local" in problems else "whole by its sizes"
+        return "whole" if problems.keys() & {"local", "spool"} else "whole by its sizes"
     if None in problems.values():
         return f"usable, but {'; '.join(wrong)}"
     return "; ".join(wrong)
