@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
+from mmrun.checkpoints.at_once import Stopped
 from mmrun.checkpoints.manifest import Manifest
-from mmrun.checkpoints.policy import Retention, Saved
+from mmrun.checkpoints.policy import Retention, Saved, newest_first
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import Selected, bytes_of, select
 from mmrun.config.loading import load_experiment
@@ -39,13 +41,12 @@ def prune_command(
     target = find_target(words, uri=tracking_uri)
     store, run_id = target.stored()
     retention = _retention(store, run_id, keep_last=keep_last, keep_best=keep_best)
-    with nullcontext() if dry_run else Lease(store, run_id):
+    with nullcontext() if dry_run else Lease(store, run_id) as lease:
         remote = RemoteCheckpoints(store.artifacts(run_id))
         selected = select(remote, retention=retention, lineage=lineage_of(target))
         freed = _freed(remote, selected)
-        if not dry_run:
-            remote.drop(one.name for one in selected.go)
-            remote.collect()
+        if lease is not None:
+            selected = _remove(remote, selected, lease=lease)
     return _said(selected, freed=freed, dry_run=dry_run)
 
 
@@ -57,6 +58,26 @@ def _retention(
     return Retention(
         last=tracking.keep_last if keep_last is None else keep_last,
         best=tracking.keep_best if keep_best is None else keep_best,
+    )
+
+
+def _remove(remote: RemoteCheckpoints, selected: Selected, *, lease: Lease) -> Selected:
+    """Remove what was chosen; return what became of it: one that was pinned meanwhile stays."""
+
+    def may_go_on() -> bool:
+        return not lease.lost.is_set()
+
+    try:
+        gone = remote.drop([one.name for one in selected.go], may_go_on=may_go_on)
+        remote.collect(may_go_on=may_go_on)
+    except Stopped:
+        lease.check()
+        raise
+    spared = [one for one in selected.go if one.name not in gone]
+    return replace(
+        selected,
+        go=[one for one in selected.go if one.name in gone],
+        stay=newest_first([*selected.stay, *spared]),
     )
 
 
