@@ -221,9 +221,7 @@ class Project:
     def _rows(self, query: str, *values: str) -> list[Any]:
         # Read beside MLflow: what counts is what is stored, not what a client makes of it. Not
         # read-only, so that the journal of a writer that was killed can be rolled back.
-        database = (
-            f"file:{self.folder / 'mlflow.db'}?mode=rw"
-        )
+        database = f"file:{self.folder / 'mlflow.db'}?mode=rw"
         with closing(sqlite3.connect(database, uri=True)) as connection:
             return connection.execute(query, values).fetchall()
 
