@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 
-from mmrun.checkpoints.behind import stand_back
 from mmrun.checkpoints.entry import folder_name
 from mmrun.checkpoints.local import LocalCheckpoints, not_saved
 from mmrun.checkpoints.manifest import Description, Manifest
@@ -189,7 +188,6 @@ class Publisher:
                 self._queue(saved.name, manifest)
 
     def _work(self) -> None:
-        stand_back()
         while (written := self._written.get()) is not None:
             try:
                 self._finish(written)

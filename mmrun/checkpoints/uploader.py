@@ -11,7 +11,6 @@ from tenacity import Retrying, retry_if_result, stop_when_event_set, wait_expone
 
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.at_once import Stopped, check
-from mmrun.checkpoints.behind import stand_back
 from mmrun.checkpoints.manifest import Manifest
 from mmrun.checkpoints.policy import Lineage, Retention, Saved, live, newest_first, to_drop
 from mmrun.checkpoints.remote import RemoteCheckpoints
@@ -194,7 +193,6 @@ class Uploader:
         return surplus + to_drop(left, keep_last=_LONGEST_QUEUE, keep_best=1, lineage=self._lineage)
 
     def _work(self) -> None:
-        stand_back()
         trials = Retrying(
             stop=stop_when_event_set(self._stopping),
             wait=wait_exponential(multiplier=0.5, max=_LONGEST_PAUSE_S),

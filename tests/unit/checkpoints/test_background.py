@@ -1,9 +1,7 @@
 """What the training thread hands over is done beside it, and what fails there is told."""
 
 import logging
-import os
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -316,19 +314,3 @@ def test_what_was_not_spooled_is_sent_though_the_store_was_away_at_the_start(
 
     assert publisher.drain(30) == []
     assert place.stored() == ["checkpoint-15", "checkpoint-10"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no priority per thread")
-def test_what_runs_beside_the_training_stands_back_behind_it(place: Place) -> None:
-    seen = []
-    publisher = place.publisher()
-
-    publisher.publish(
-        write_files(place.local.partial(5), step=5),
-        description(5),
-        complete=lambda: seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())),
-    )
-    publisher.settle()
-
-    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert seen == [max(mine, 10)]
