@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mmrun.checkpoints.archive import waits
+from mmrun.checkpoints.found import Found
 from mmrun.workflows.beginning import Beginning, data_differs
 
 
@@ -75,7 +77,7 @@ def plan_of(beginning: Beginning) -> Plan:
         run_id=place.run.run_id if place.run is not None else None,
         output_dir=str(place.output_dir),
         attempt=beginning.past.attempts + 1,
-        checkpoint=found.name if found is not None else None,
+        checkpoint=_name(found) if found is not None else None,
         where=found.where if found is not None else None,
         from_step=beginning.step,
         rejected=[str(one) for one in found.rejected] if found is not None else (),
@@ -90,6 +92,11 @@ def plan_of(beginning: Beginning) -> Plan:
         uncommitted=source.dirty and last is not None,
         versions=_changed(last.versions, source.versions) if last is not None else {},
     )
+
+
+def _name(found: Found) -> str:
+    """Return the name for people: of what waits for the store, not the way to it."""
+    return found.name.rpartition("/")[2] if waits(found) else found.name
 
 
 def _changed(

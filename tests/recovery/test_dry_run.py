@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.spool import Spool
 from mmrun.workflows.plan import Plan
 from tests.recovery.damage import cut, flip
 from tests.recovery.project import Project, outside
@@ -81,6 +84,21 @@ def test_a_resume_has_every_field_of_a_plan(killed: Project) -> None:
     assert plan["again"] == 0  # nothing is known of what came after it
     assert plan["changed"] == {"training.learning_rate": ["0.001", "0.002"]}
     assert plan["versions"] == {}
+
+
+def test_a_whole_copy_that_waits_for_the_store_is_planned_with(killed: Project) -> None:
+    checkpoint = LocalCheckpoints(killed.out / "train").path("checkpoint-18")
+    Spool(killed.out / "spool").add(checkpoint, manifests.read(checkpoint))
+    (checkpoint / "optimizer.pt").unlink()
+
+    plan = planned(killed)
+
+    assert (plan["checkpoint"], plan["where"], plan["from_step"]) == (
+        "checkpoint-18.a1",
+        "local",
+        18,
+    )
+    assert [line.partition(":")[0] for line in plan["rejected"]] == ["checkpoint-18 (here)"]
 
 
 def test_newer_checkpoints_that_are_passed_over_are_named_with_the_reason(killed: Project) -> None:
