@@ -53,13 +53,14 @@ class Stopwatch(TrainerCallback):
 
     def __init__(self) -> None:
         self.times = Times()
-        self._begun = 0.0
+        self.begun = 0.0
+        """When the loop began."""
         self._cpu = 0.0
         self._step_ended = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock of the loop."""
-        self._begun = time.perf_counter()
+        self.begun = time.perf_counter()
         self._cpu = time.process_time()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -73,13 +74,8 @@ class Stopwatch(TrainerCallback):
         self._end_loop()
 
     def _end_loop(self) -> None:
-        self.times.loop = time.perf_counter() - self._begun
+        self.times.loop = time.perf_counter() - self.begun
         self.times.cpu = time.process_time() - self._cpu
-
-    @property
-    def begun(self) -> float:
-        """When the loop began."""
-        return self._begun
 
 
 def measured(variant: str, project: Path, *, threads: int) -> Times:

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 MayGoOn = Callable[[], bool]
 
-_AT_ONCE = 4
+AT_ONCE = 4
 """Requests under way; more than this only fight for the disk or the line."""
 
 
@@ -52,7 +52,7 @@ def at_once(
                 todo.clear()
                 failed.append(error)
 
-    _run(work, number=min(_AT_ONCE, len(every)), at_last=todo.clear)
+    _run(work, number=min(AT_ONCE, len(every)), at_last=todo.clear)
     if failed:
         raise failed[0]
     return [results[place] for place in range(len(every))]

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmrun import faults, files
 from mmrun.checkpoints import index as indices
 from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.at_once import MayGoOn, always, at_once, check
+from mmrun.checkpoints.at_once import AT_ONCE, MayGoOn, always, at_once, check
 from mmrun.checkpoints.entry import Entry, folder_name, parse_name
 from mmrun.checkpoints.holds import Holds
 from mmrun.checkpoints.index import Index
@@ -26,7 +26,6 @@ ROOT = "checkpoints"
 SHARED = f"{ROOT}/shared"
 NO_MANIFEST = "its upload never finished"
 _INDEX = f"{ROOT}/{indices.NAME}"
-_AT_ONCE = 4
 
 
 class RemoteCheckpoints:
@@ -300,7 +299,7 @@ class RemoteCheckpoints:
 
     def _fetch_all(self, name: str, manifest: Manifest, *, into: Path) -> str | None:
         """Download every file and compare it; return what is wrong."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             fetched = [
                 pool.submit(self._fetch, self._path(name, entry), entry, to=into / entry.path)
                 for entry in manifest.files
