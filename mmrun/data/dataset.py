@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from mmrun.config.schema import SPLITS, DataSection, Split
 from mmrun.data.manifest import Row, raise_all
 from mmrun.data.processor import MultimodalProcessor
+from mmrun.data.sampler import Draw
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.base import Array, Modality, Span
 from mmrun.progress import progress
@@ -117,25 +118,31 @@ def _manifest(data: DataSection, split: Split) -> Path:
 
 
 class SampleDataset(Dataset[Sample]):
-    """The rows of one split; a sample's signal is read when it is asked for, in any process."""
+    """The rows of one split; a sample's signal is read when it is asked for, in any process.
+
+    An index gives the sample as it is; a draw from the training set is augmented.
+    """
 
     def __init__(self, rows: datasets.Dataset, *, manifest: Path, modality: Modality) -> None:
         self._rows = rows
         self._manifest = manifest
         self._modality = modality
+        self._augment = modality.augmentation()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self._sample(self._rows[index])
+    def __getitem__(self, wanted: int | Draw) -> Sample:
+        (sample,) = self.__getitems__([wanted])
+        return sample
 
-    def __getitems__(self, indices: list[int]) -> list[Sample]:
+    def __getitems__(self, wanted: Sequence[int | Draw]) -> list[Sample]:
         """Return many samples; one look-up in the table is faster than one for each."""
-        columns = self._rows[indices]
+        columns = self._rows[[one.sample if isinstance(one, Draw) else one for one in wanted]]
+        rows = zip(*columns.values(), strict=True)
         return [
-            self._sample(dict(zip(columns, values, strict=True)))
-            for values in zip(*columns.values(), strict=True)
+            self._sample(dict(zip(columns, row, strict=True)), of=one)
+            for one, row in zip(wanted, rows, strict=True)
         ]
 
     def __iter__(self) -> Iterator[Sample]:
@@ -150,13 +157,15 @@ class SampleDataset(Dataset[Sample]):
         """Return one text column of all rows, without loading a signal."""
         return list(self._rows[name])
 
-    def _sample(self, row: dict[str, Any]) -> Sample:
+    def _sample(self, row: dict[str, Any], *, of: int | Draw) -> Sample:
         span = _span(row["signal_start"], row["signal_end"])
         try:
             signal = _load(row["signal"], span, self._manifest, self._modality)
         except DataError as error:
             problem = f"{self._manifest}:{row['line']}: signal: {error}"
             raise DataError(problem, hint=error.hint) from error
+        if self._augment is not None and isinstance(of, Draw):
+            signal = self._augment(signal, of.random())
         return Sample(
             signal=signal,
             encoder_prompt=row["encoder_prompt"],

@@ -1,6 +1,6 @@
 """The contract of a modality, and how one is found by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
@@ -15,6 +15,10 @@ from mmrun.errors import ConfigError, PluginError
 
 GROUP = "mmrun.modalities"
 Array = NDArray[np.float32]
+Augmentation = Callable[[Array, np.random.Generator], Array]
+"""From a signal, which must stay as it is, to the changed one."""
+
+_METHODS = ("load", "augmentation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,19 @@ class Modality(Protocol):
         ...
 
     def load(self, path: Path, *, span: Span) -> Array:
-        """Return the signal, time first; a ``DataError`` says what is wrong with the file."""
+        """Return the signal, time first; a ``DataError`` says what is wrong with the file.
+
+        Nothing here is random.
+        """
+        ...
+
+    def augmentation(self) -> Augmentation | None:
+        """Return what changes a sample of the training set at random; None for nothing.
+
+        It gets the loaded signal, and a generator that depends on seed, epoch and sample only: all
+        that is random must come from it, then a sample is the same in any worker process, and
+        before and after a resume.
+        """
         ...
 
 
@@ -98,7 +114,16 @@ def load_modality(name: str) -> type[Modality]:
             f"modality {name!r} needs the package {error.name!r}",
             hint=f"pip install 'mmrun[{name}]'",
         ) from error
+    if missing := [method for method in _METHODS if not hasattr(modality, method)]:
+        raise PluginError(
+            f"modality {name!r} ({installed[name].value}) has no method {missing[0]!r}",
+            hint=f"add it, or install a version of {_package(installed[name])} made for this mmrun",
+        )
     return modality
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "the package"
 
 
 def _installed() -> Mapping[str, EntryPoint]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from mmrun.errors import ConfigError, DataError
-from mmrun.modalities.base import Array, Settings, Span, read_settings
+from mmrun.modalities.augmentation import frame_dropping, in_turn, noise
+from mmrun.modalities.base import Array, Augmentation, Settings, Span, read_settings
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -22,6 +23,10 @@ class FeaturesSettings(Settings):
     """Which axis of the file is time."""
     use_cache: bool = True
     """Keep what was loaded in memory: up to 256 MiB in every process that loads."""
+    frame_dropping: float = Field(default=0.0, ge=0, lt=1)
+    """In training: the share of the frames that are left out at random."""
+    noise: NonNegativeFloat = 0.0
+    """In training: the standard deviation of the noise that is added."""
 
 
 class FeaturesModality:
@@ -53,6 +58,11 @@ class FeaturesModality:
             self._cache[path, span] = frames
         frames.flags.writeable = False  # it may be handed out again
         return frames
+
+    def augmentation(self) -> Augmentation | None:
+        """Return what the settings ask for."""
+        wanted = self._settings
+        return in_turn(frame_dropping(wanted.frame_dropping), noise(wanted.noise))
 
     def _read(self, path: Path) -> "np.ndarray[Any, Any]":
         try:

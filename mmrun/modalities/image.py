@@ -6,10 +6,17 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image, ImageOps
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from mmrun.errors import ConfigError, DataError
-from mmrun.modalities.base import Array, Settings, Span, read_settings
+from mmrun.modalities.augmentation import in_turn, noise, shift
+from mmrun.modalities.base import Array, Augmentation, Settings, Span, read_settings
 
 _BYTE = 255.0
 _SHORT = 65535.0
@@ -33,6 +40,10 @@ class ImageSettings(Settings):
     """One value a channel, for pixels from 0 to 1."""
     strip_width: PositiveInt | None = None
     """Columns of pixels that make one frame; by default what ``model.feat_dim`` leaves."""
+    shift: NonNegativeInt = 0
+    """In training: by how many pixels the image is moved at most, in each direction."""
+    noise: NonNegativeFloat = 0.0
+    """In training: the standard deviation of the noise that is added to the pixels."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -61,6 +72,12 @@ class ImageModality:
                 "processor.modality_kwargs.strip_width: a feature extractor takes whole images",
                 hint="remove strip_width, or the feature extractor",
             )
+        sized = self._settings.height or self._settings.strip_width
+        if self._settings.shift and not extracted and sized is None:
+            raise ConfigError(
+                "processor.modality_kwargs.shift: needs to know how high the strips are",
+                hint="give height or strip_width, too",
+            )
 
     def load(self, path: Path, *, span: Span) -> Array:
         """Return ``[1, C, H, W]`` for a feature extractor, else strips ``[T, C * H * width]``."""
@@ -71,6 +88,26 @@ class ImageModality:
         pixels = self._normalized(self._pixels(path))
         channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
         return channels_first[None] if self._extracted else self._strips(channels_first, path=path)
+
+    def augmentation(self) -> Augmentation | None:
+        """Return what the settings ask for."""
+        move = shift(self._settings.shift)
+        if move is not None and not self._extracted:
+            move = self._on_whole_image(move)
+        return in_turn(move, noise(self._settings.noise))
+
+    def _on_whole_image(self, change: Augmentation) -> Augmentation:
+        """Put the strips together, change the image, and cut it again."""
+        channels, values = self._settings.channels, self._feature_size
+        height = self._settings.height or values // (channels * (self._settings.strip_width or 1))
+        strip = values // (channels * height)
+
+        def changed(strips: Array, random: np.random.Generator) -> Array:
+            planes = strips.reshape(-1, channels, height, strip).transpose(1, 2, 0, 3)
+            image = planes.reshape(channels, height, -1)
+            return _cut(change(image, random), strip=strip)
+
+        return changed
 
     def _pixels(self, path: Path) -> Array:
         """Return ``[H, W, C]``, from 0 to 1."""
@@ -171,6 +208,11 @@ class ImageModality:
                 hint="set channels, height and strip_width in processor.modality_kwargs so that "
                 "their product is model.feat_dim",
             )
-        filled = np.pad(pixels, ((0, 0), (0, 0), (0, -width % strip)))
-        cut = filled.reshape(channels, height, -1, strip).transpose(2, 0, 1, 3)
-        return np.ascontiguousarray(cut.reshape(cut.shape[0], -1))
+        return _cut(np.pad(pixels, ((0, 0), (0, 0), (0, -width % strip))), strip=strip)
+
+
+def _cut(pixels: Array, *, strip: int) -> Array:
+    """Return ``[C, H, T * strip]`` as one row of ``C * H * strip`` values a strip."""
+    channels, height, _ = pixels.shape
+    cut = pixels.reshape(channels, height, -1, strip).transpose(2, 0, 1, 3)
+    return np.ascontiguousarray(cut.reshape(cut.shape[0], -1))

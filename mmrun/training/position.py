@@ -92,9 +92,9 @@ class Entry:
 
     epoch: int
     skip: int
-    """Batches of a process that the loop passes over."""
+    """Batches of a process that earlier attempts did, in batches of today."""
     batches: int
-    """Batches of a process in this epoch, the skipped ones included."""
+    """Batches of a process in this epoch, those included."""
     start: Start
 
     @property
@@ -122,15 +122,15 @@ def enter(
             epoch=position.epoch + 1,
             skip=0,
             batches=whole,
-            start=Start(epoch=position.epoch + 1, done=0, fill=0),
+            start=Start(epoch=position.epoch + 1, done=0),
         )
     done = min(position.samples, size)
     left = rounded((size - done) / batch)
-    # Steps of the loop are whole groups of `accumulation` batches, so it must skip whole groups.
+    # A step is a group of `accumulation` batches, and the steps of an epoch are counted in groups.
     skip = whole if left == 0 else (whole - left) // accumulation * accumulation
     return Entry(
         epoch=position.epoch,
         skip=skip,
         batches=skip + left,
-        start=Start(epoch=position.epoch, done=done, fill=skip * batch),
+        start=Start(epoch=position.epoch, done=done),
     )

@@ -110,6 +110,8 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._epoch = 0
         self.epoch_done = False
         self._samples = 0
+        self._batches = 0
+        self._generators_of: str | None = None
         self._grad_norm: float | None = None
         self._learning_rate: float | None = None
         self._saved_step: int | None = None
@@ -250,6 +252,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._epoch = loop["epoch"]
         self.epoch_done = False
         entry = self._entry
+        self._batches = 0
         if entry is None or self._before is None or entry.epoch != self._epoch:
             self._samples = 0
             super()._run_epoch(**loop)
@@ -261,10 +264,22 @@ class ResumableTrainer(Seq2SeqTrainer):
                 self._end_epoch(loop)
             self.control.should_training_stop = self.control.should_training_stop or over
             return
+        # The sampler starts at the entry, so nothing is left to skip; the Trainer would build
+        # every skipped batch, and count them in batches of the new size.
         accumulation = self.args.gradient_accumulation_steps
-        loop["steps_in_epoch"] = entry.batches
-        loop["num_update_steps_per_epoch"] = math.ceil(entry.batches / accumulation)
+        left = entry.batches - entry.skip
+        loop["steps_trained_in_current_epoch"] = 0
+        loop["steps_in_epoch"] = left
+        loop["num_update_steps_per_epoch"] = math.ceil(left / accumulation)
+        self._generators_of = loop["resume_from_checkpoint"] if entry.start.done else None
         super()._run_epoch(**loop)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Fetch the batches of a step; making the loader has moved the generators."""
+        fetched = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._load_rng_state(self._generators_of)
+        self._generators_of = None
+        return fetched
 
     def _end_epoch(self, loop: Mapping[str, Any]) -> None:
         # The attempt before died between the checkpoint of the last step and the epoch's end.
@@ -280,6 +295,13 @@ class ResumableTrainer(Seq2SeqTrainer):
             loop["start_time"],
             learning_rate=self._before.learning_rate if self._before else None,
         )
+
+    def part_of_epochs(self, counted: float) -> float:
+        """Return how many epochs are done: ``counted`` is from where the loop entered this one."""
+        entry = self._entry
+        if entry is None or entry.epoch != self._epoch:
+            return counted
+        return self._epoch + (entry.skip + self._batches) / entry.batches
 
     def act_on_wish(self) -> bool:
         """Tell, at the end of a step, whether to stop here, and remember it."""
@@ -312,7 +334,7 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     # Data
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         return EpochSampler(
             self._order(dataset, group=self._group()),
@@ -320,7 +342,13 @@ class ResumableTrainer(Seq2SeqTrainer):
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
             start=self._entry.start if self._entry is not None else None,
             order_of_start=self._order(dataset, group=self._group_of_start()),
+            multiple=self._batch() if self._evened else 1,
         )
+
+    @property
+    def _evened(self) -> bool:
+        """Whether the last batches of an epoch are filled up, so that all processes have one."""
+        return bool(self.args.world_size > 1 and not self.args.dataloader_drop_last)
 
     def _group(self) -> int:
         """Return how many samples of like length are put together."""
@@ -345,7 +373,9 @@ class ResumableTrainer(Seq2SeqTrainer):
         if strategy == "sequential":
             return sequential(size)
         lengths = dataset.lengths
-        return lambda generator: get_length_grouped_indices(lengths, group, generator=generator)
+        return lambda generator: torch.tensor(
+            get_length_grouped_indices(lengths, group, generator=generator)
+        )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
         # References are compared in the order of the dataset, whatever order training takes.
@@ -354,6 +384,7 @@ class ResumableTrainer(Seq2SeqTrainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> torch.Tensor:
         """Count the samples of the batch, then do the step."""
         self._samples += len(inputs["labels"]) * self.args.world_size
+        self._batches += 1
         loss: torch.Tensor = super().training_step(model, inputs, *rest)
         return loss
 
@@ -544,7 +575,8 @@ class _Loop(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Stop after this step, with a checkpoint, when that was asked for."""
+        """Count the epoch's steps; stop after this one, with a checkpoint, when that is wished."""
+        state.epoch = self._trainer.part_of_epochs(state.epoch or 0.0)
         faults.reach("step", step=state.global_step)
         if self._trainer.act_on_wish():
             control.should_save = True

@@ -203,6 +203,11 @@ def test_the_example_of_a_modality_works(tmp_path: Path) -> None:
     loaded = modality.load(tmp_path / "wave.npy", span=Span(start=1, end=2))
 
     assert loaded.tolist() == [[8, 10, 12, 14]]
+    assert modality.augmentation() is None
+    jittery = names["SoundModality"]({"jitter": 0.5}, feature_size=4, extracted=False)
+    augment = jittery.augmentation()
+    assert augment is not None
+    assert augment(loaded, np.random.default_rng(0)).max() < loaded.max()
 
 
 def _part(page: Path, heading: str) -> str:

@@ -27,12 +27,14 @@ OVERRIDDEN = {
     "_run_epoch",
     "_save_checkpoint",
     "compute_loss",
+    "get_batch_samples",
     "set_initial_training_values",
     "training_step",
 }
 """Everything of the Trainer's that is replaced; a name that is here by chance is a mistake."""
 
 PARAMETERS = {
+    "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     "_evaluate": ["trial", "ignore_keys_for_eval", "skip_scheduler"],
     "_finalize_training": ["trial", "num_train_samples", "start_time"],
     "_get_eval_sampler": ["eval_dataset"],

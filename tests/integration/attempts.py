@@ -132,15 +132,20 @@ class Lab:
         return {**_sections(self._folder), "training": {**TRAINING, **training}}
 
     def attempt(
-        self, resume: Path | None = None, *, stop_at: int | None = None, **training: Any
+        self,
+        resume: Path | None = None,
+        *,
+        stop_at: int | None = None,
+        modality: Mapping[str, Any] | None = None,
+        **training: Any,
     ) -> Attempt:
         """Train from ``resume`` to the end, or to step ``stop_at``.
 
-        Every attempt ends with a checkpoint.
+        Every attempt ends with a checkpoint. ``modality`` are settings of the modality.
         """
         self._attempts += 1
         folder = self._folder / f"attempt-{self._attempts}"
-        recipe = self._recipe(resume, folder=folder, training=training)
+        recipe = self._recipe(resume, folder=folder, training=training, modality=modality or {})
         wish = StopWish()
         logged: list[tuple[str, int, float]] = []
 
@@ -154,9 +159,17 @@ class Lab:
         trainer.go_on(resume)
         return Attempt(trainer=trainer, folder=folder, logged=logged, trained=trained)
 
-    def _recipe(self, resume: Path | None, *, folder: Path, training: Mapping[str, Any]) -> Recipe:
+    def _recipe(
+        self,
+        resume: Path | None,
+        *,
+        folder: Path,
+        training: Mapping[str, Any],
+        modality: Mapping[str, Any],
+    ) -> Recipe:
         experiment = load_experiment(None, base=self._tree(training))
         processor = load_processor(self._actors.processor)
+        processor.settings |= modality
         return Recipe(
             arguments=build_arguments(experiment, output_dir=folder),
             model=load_model(resume or self._actors.model),

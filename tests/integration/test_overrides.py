@@ -3,11 +3,14 @@
 import gc
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from mmrun.modalities.base import Array, Span
+from mmrun.modalities.features import FeaturesModality
 from mmrun.training.position import read_position
 from tests.integration.attempts import ROWS, Attempt, Lab
 
@@ -81,6 +84,61 @@ def test_three_attempts_are_one_training(lab: Lab, arguments: dict[str, Any]) ->
     assert together == untimed
     assert [number for attempt in attempts for number in attempt.trained] == alone.trained
     assert_same_weights(attempts[-1], alone)
+
+
+AUGMENTED = {"frame_dropping": 0.3, "noise": 0.1}
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_augmented_samples_are_the_same_with_any_number_of_workers(lab: Lab, workers: int) -> None:
+    plain = lab.attempt()
+    alone = lab.attempt(modality=AUGMENTED)
+
+    other = lab.attempt(modality=AUGMENTED, dataloader_num_workers=workers)
+
+    assert other.values("loss") == alone.values("loss") != plain.values("loss")
+    assert_same_weights(other, alone)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({}, id="in the process itself"),
+        pytest.param({"dataloader_num_workers": 2}, id="in workers"),
+        pytest.param(
+            {"dataloader_num_workers": 2, "dataloader_persistent_workers": True},
+            id="in workers that stay",
+        ),
+    ],
+)
+def test_an_augmented_training_in_two_attempts_is_one(lab: Lab, arguments: dict[str, Any]) -> None:
+    alone = lab.attempt(modality=AUGMENTED, **arguments)
+    first = lab.attempt(modality=AUGMENTED, stop_at=7, **arguments)
+
+    second = lab.attempt(first.checkpoint, modality=AUGMENTED, **arguments)
+
+    losses = {**first.values("loss"), **second.values("loss")}
+    assert losses == alone.values("loss")
+    assert_same_weights(second, alone)
+
+
+def test_what_was_trained_on_is_not_read_again(
+    lab: Lab, stopped: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    load = FeaturesModality.load
+
+    def noted(modality: FeaturesModality, path: Path, *, span: Span) -> Array:
+        read.append(path)
+        return load(modality, path, span=span)
+
+    monkeypatch.setattr(FeaturesModality, "load", noted)
+    resumed = lab.attempt(stopped.checkpoint)
+
+    assert [int(path.stem.removeprefix("train-")) for path in read][: len(resumed.trained)] == (
+        resumed.trained
+    )
+    assert len(read) <= len(resumed.trained) + 2 * 4  # the loader is two batches ahead
 
 
 @pytest.mark.parametrize(

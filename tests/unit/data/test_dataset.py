@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from mmrun.data.collator import Collator
 from mmrun.data.processor import MultimodalProcessor
+from mmrun.data.sampler import Draw
 from mmrun.errors import DataError
 from tests.unit.data.project import Project
 
@@ -138,3 +139,19 @@ def test_a_worker_process_loads_the_same(project: Project, processor: Multimodal
 
     assert here.keys() == there.keys()
     assert all((here[name] == there[name]).all() for name in here)
+
+
+def test_a_draw_is_augmented_and_an_index_is_not(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    project.add("four")
+    processor.settings = {"noise": 1.0}
+    dataset = project.dataset(processor)
+
+    (plain,) = dataset.__getitems__([0])
+    drawn = [dataset[Draw(sample=0, stream=stream)].signal for stream in (1, 1, 2)]
+
+    assert plain.signal.tolist() == [[1.0, 1.0]]
+    assert drawn[0].tolist() == drawn[1].tolist() != plain.signal.tolist()
+    assert drawn[2].tolist() != drawn[0].tolist()
+    assert dataset[0].signal.tolist() == plain.signal.tolist()

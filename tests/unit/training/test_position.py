@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from torch.utils.data import BatchSampler
 
-from mmrun.data.sampler import EpochSampler, sequential, shuffled
+from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
 from mmrun.errors import CheckpointError
 from mmrun.training.position import (
     NAME,
+    Entry,
     Position,
     enter,
     foreign_position,
@@ -22,6 +23,16 @@ EPOCH = 3
 
 def at(samples: int, *, epoch_done: bool = False) -> Position:
     return Position(step=100, epoch=EPOCH, samples=samples, epoch_done=epoch_done)
+
+
+def batches_of(
+    order: Order, entry: Entry, *, size: int, batch: int, drop_last: bool
+) -> list[list[int]]:
+    """Return the batches that are trained on after the entry."""
+    sampler = EpochSampler(order, size=size, seed=1, start=entry.start)
+    sampler.set_epoch(EPOCH)
+    samples = [draw.sample for draw in sampler]
+    return list(BatchSampler(samples, batch, drop_last=drop_last))
 
 
 def test_a_position_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -86,18 +97,16 @@ def test_no_sample_is_repeated_or_skipped_whatever_the_batch_size(
     size = 23
     entry = enter(at(done), size=size, batch=batch, accumulation=accumulation, drop_last=drop_last)
     whole = EpochSampler(shuffled(size), size=size, seed=1)
-    rest = EpochSampler(shuffled(size), size=size, seed=1, start=entry.start)
     whole.set_epoch(EPOCH)
-    rest.set_epoch(EPOCH)
 
-    batches = list(BatchSampler(rest, batch, drop_last=drop_last))
-    trained = [sample for one in batches[entry.skip :] for sample in one]
+    batches = batches_of(shuffled(size), entry, size=size, batch=batch, drop_last=drop_last)
+    trained = [sample for one in batches for sample in one]
 
-    left = list(whole)[done:]
+    left = [draw.sample for draw in whole][done:]
     whole_batches = len(left) // batch * batch
     assert trained == (left[:whole_batches] if drop_last else left)
     assert entry.epoch == EPOCH
-    assert entry.batches == len(batches)
+    assert entry.batches == entry.skip + len(batches)
     assert entry.nothing_left == (not trained)
 
 
@@ -129,10 +138,8 @@ def test_every_batch_size_of_one_epoch_together_sees_each_sample_once() -> None:
     size, done, seen = 23, 0, []
     for batch, steps in ((4, 2), (3, 1), (5, 1), (2, 99)):
         entry = enter(at(done), size=size, batch=batch, accumulation=1, drop_last=False)
-        sampler = EpochSampler(sequential(size), size=size, seed=1, start=entry.start)
-        sampler.set_epoch(EPOCH)
-        batches = list(BatchSampler(sampler, batch, drop_last=False))
-        trained = [s for one in batches[entry.skip :][:steps] for s in one]
+        batches = batches_of(sequential(size), entry, size=size, batch=batch, drop_last=False)
+        trained = [sample for one in batches[:steps] for sample in one]
         seen += trained
         done += len(trained)
 
