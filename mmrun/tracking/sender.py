@@ -8,6 +8,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from mmrun import faults
 from mmrun.errors import TrackingError
 from mmrun.tracking.journal import Journal, PointLog
 from mmrun.tracking.store import Point, RunStore
@@ -119,6 +120,7 @@ class Sender:
             points = [point for point in batch.points if self._sendable(point)]
             if points:
                 self._store.log_points(self._run_id, points)
+                faults.reach("points.sent", step=points[-1].step)
             log.acknowledge(batch.until)
 
     def _sendable(self, point: Point) -> bool:

@@ -401,6 +401,7 @@ class ResumableTrainer(Seq2SeqTrainer):
     def _evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         if options.get("skip_scheduler") and self._before is not None:
             return {}  # eval_on_start: the run has started long ago
+        faults.reach("evaluation", step=self.state.global_step)
         # Evaluating must not move the generators: training goes on alike with any eval_steps.
         with generator_states_kept():
             metrics: dict[str, float] = super()._evaluate(*arguments, **options)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from mmrun import faults
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Selection
 from mmrun.checkpoints.publisher import Publisher
@@ -263,6 +264,7 @@ def _open(session: Session, *, actors: Path) -> None:
     if beginning.past.last is None:
         record_parameters(beginning.place)
     session.attempt.open()
+    faults.reach("attempt.opened")
     record_run(beginning.place, _steps(record))
     session.publisher.recover()
     if beginning.checkpoint is not None and (carried := read_pending(beginning.checkpoint)):

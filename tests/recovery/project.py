@@ -185,8 +185,8 @@ class Project:
 
     @property
     def run(self) -> RunRow:
-        """The run; there must be exactly one."""
-        (run,) = self.runs()
+        """The training's run; there must be exactly one, beside those of `mmrun generate`."""
+        (run,) = [run for run in self.runs() if "mlflow.parentRunId" not in run.tags]
         return run
 
     @property
@@ -197,11 +197,14 @@ class Project:
     @property
     def history(self) -> History:
         """The metrics' values, timing aside; no key and step may be there twice."""
-        twice = [
-            p for p, n in Counter((key, step) for key, step, _ in self.points).items() if n > 1
-        ]
+        twice = self.logged_twice()
         assert not twice, f"logged more than once: {twice}"
         return {(key, step): value for key, step, value in self.points if not is_timing(key)}
+
+    def logged_twice(self) -> Sequence[tuple[str, int]]:
+        """Return the metrics and steps that have more than one point."""
+        counted = Counter((key, step) for key, step, _ in self.points)
+        return [place for place, number in counted.items() if number > 1]
 
     def artifact(self, path: str) -> Path:
         """Return where the run's artifact lies."""

@@ -1,0 +1,1 @@
+"""Kills at random: `make crashtest N=50 SEED=1`."""
