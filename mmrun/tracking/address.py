@@ -27,6 +27,11 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(match[2])
 
 
+def with_sqlite_file(uri: str, file: Path) -> str:
+    """Return a SQLite URI with another file."""
+    return _SQLITE.sub(lambda match: f"{match[1]}{file}{match[3]}", uri)
+
+
 def split_login(uri: str) -> tuple[str, str | None, str | None]:
     """Return an HTTP URI without its login, and the login's name and password."""
     parts = urlsplit(uri)
@@ -39,7 +44,6 @@ def split_login(uri: str) -> tuple[str, str | None, str | None]:
 
 def _absolute(uri: str, *, folder: Path) -> str:
     file = sqlite_file(uri)
-    match = _SQLITE.match(uri)
-    if file is None or match is None or file.is_absolute():
+    if file is None or file.is_absolute():
         return uri
-    return f"{match[1]}{(folder / file).resolve()}{match[3]}"
+    return with_sqlite_file(uri, (folder / file).resolve())

@@ -29,10 +29,11 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
+from mmrun import faults
 from mmrun.config.masking import hidden, remember, without_secrets
 from mmrun.errors import DiskFullError, MmrunError, TrackingError
 from mmrun.files import is_full
-from mmrun.tracking.address import split_login, sqlite_file, tracking_uri
+from mmrun.tracking.address import split_login, sqlite_file, tracking_uri, with_sqlite_file
 from mmrun.tracking.artifact_path import checked, checked_folder
 from mmrun.tracking.store import Artifact, Point, Run, RunStatus, UnreachableError
 
@@ -270,12 +271,22 @@ class MlflowStore:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(file.with_name(f".{file.name}.lock")):
+                if not file.exists():
+                    self._make_database(file)
                 return self.ask(lambda: MlflowClient(self._uri))
         except OSError as error:
             raise TrackingError(
                 f"cannot open {self._shown}: {error}",
                 hint="set MLFLOW_TRACKING_URI to a place that can be written",
             ) from error
+
+    def _make_database(self, file: Path) -> None:
+        """Make the tables in a file beside: MLflow cannot open one whose maker died half-way."""
+        made = file.with_name(f".{file.name}.new")
+        made.unlink(missing_ok=True)
+        self.ask(lambda: MlflowClient(with_sqlite_file(self._uri, made)))
+        faults.reach("database.made")
+        made.replace(file)
 
     def _knock(self) -> None:
         """Refuse a database server that is down at once; MLflow would try for minutes."""

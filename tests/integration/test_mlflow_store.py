@@ -3,6 +3,7 @@
 import functools
 import http.server
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def create_in_process(uri: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_a_database_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    killed = subprocess.run(
+        [sys.executable, "-c", CREATE, uri],
+        env={**os.environ, "MMRUN_KILL_AT": "database.made"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    half_made = tmp_path / ".mlflow.db.new"
+    half_made.write_bytes(half_made.read_bytes()[:8192])
+
+    store = MlflowStore(uri)
+
+    run = store.create(experiment="tests", name="a run", tags={})
+    assert store.read(run.run_id).name == "a run"
+    assert not half_made.exists()
 
 
 def test_processes_that_open_a_new_database_at_once_all_succeed_and_are_quiet(
