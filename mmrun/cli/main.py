@@ -9,6 +9,7 @@ import typer
 
 from mmrun.cli.app import app
 from mmrun.cli.command_line import Settings, read_command_line
+from mmrun.collector import collect_rarely
 from mmrun.config.masking import hidden, remember_words
 from mmrun.errors import MmrunError, StopRequested, UsageError
 
@@ -18,6 +19,7 @@ _FAILED = 1
 
 def main() -> None:
     """Run the command line."""
+    collect_rarely()
     sys.exit(run(sys.argv[1:]))
 
 

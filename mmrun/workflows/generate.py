@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmrun.checkpoints.found import Found
 from mmrun.checkpoints.policy import Lineage, Saved, superseded
 from mmrun.checkpoints.reference import Reference
+from mmrun.collector import collect_as_usual
 from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import CheckpointError, ConfigError, StopRequested
@@ -219,6 +220,7 @@ def _tokens(
     given = experiment.training.arguments
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     model: Any = load_model(checkpoint)
+    collect_as_usual()
     options = generation_arguments(experiment.generation)
     if "max_new_tokens" not in options:
         limit = options.get("max_length", model.generation_config.max_length)

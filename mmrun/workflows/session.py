@@ -15,6 +15,7 @@ from mmrun import faults
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Selection
 from mmrun.checkpoints.publisher import Publisher
+from mmrun.collector import collect_as_usual
 from mmrun.config.loading import fingerprint, plain
 from mmrun.config.masking import hidden, masked
 from mmrun.errors import MmrunError, StopRequested, TrackingError, UsageError
@@ -75,6 +76,7 @@ def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) 
     wish.training = True
     try:
         _open(session, actors=recipe.actors)
+        collect_as_usual()
         session.trainer.go_on(beginning.checkpoint)
         return _end(session)
     except BaseException as error:

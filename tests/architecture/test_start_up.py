@@ -47,6 +47,19 @@ def test_help_does_not_even_read_experiment_files() -> None:
     assert {"ruamel.yaml", "omegaconf", "rich"}.isdisjoint(loaded)
 
 
+def test_a_command_that_imports_is_not_held_up_by_the_garbage_collector() -> None:
+    code = "import atexit, gc; atexit.register(lambda: print(gc.get_threshold()[0]))"
+
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{code}; from mmrun.cli.main import main; main()", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert int(answer.stdout.splitlines()[-1]) > 10_000
+
+
 def test_control_code_can_be_imported_without_the_heavy_libraries() -> None:
     modules = "import mmrun.config.loading, mmrun.checkpoints, mmrun.tracking.store"
 
