@@ -83,6 +83,7 @@ class MlflowStore:
         self._uri = bare
         self._shown = without_secrets(bare)
         self._patience_s = patience_s
+        self._artifact_uris: dict[str, str] = {}
         self._client = self._opened()
 
     @property
@@ -232,7 +233,7 @@ class MlflowStore:
     def raw(self, run_id: str) -> mlflow.entities.Run:
         """Return MLflow's record of a run, deleted or not."""
         try:
-            return self.ask(lambda: self._client.get_run(run_id))
+            run = self.ask(lambda: self._client.get_run(run_id))
         except UnreachableError:
             raise
         except TrackingError as error:
@@ -242,6 +243,14 @@ class MlflowStore:
                     hint="check the run id and MLFLOW_TRACKING_URI",
                 ) from error
             raise
+        self._artifact_uris[run_id] = run.info.artifact_uri
+        return run
+
+    def artifact_uri(self, run_id: str) -> str:
+        """Return where a run's artifacts are; that never changes, so it is asked once."""
+        if run_id not in self._artifact_uris:
+            self.raw(run_id)
+        return self._artifact_uris[run_id]
 
     def repository(self, artifact_uri: str) -> Repository:
         """Return MLflow's access to the artifacts at ``artifact_uri``."""
@@ -440,22 +449,19 @@ class MlflowArtifacts:
         self._store.ask(lambda: self._repository.delete_artifacts(path))
 
     @cached_property
-    def _record(self) -> mlflow.entities.Run:
-        return self._store.raw(self._run_id)
-
-    @cached_property
     def _repository(self) -> Repository:
-        return self._store.ask(lambda: self._store.repository(self._record.info.artifact_uri))
+        uri = self._store.artifact_uri(self._run_id)
+        return self._store.ask(lambda: self._store.repository(uri))
 
     @cached_property
     def _root(self) -> Path | None:
-        return _local_root(self._record.info.artifact_uri)
+        return _local_root(self._store.artifact_uri(self._run_id))
 
     def _refuse_missing_root(self) -> None:
         """Tell "no artifacts yet" from "they lie on another machine's disk"."""
-        if self._root is not None and _ROOT_TAG in self._record.data.tags:
-            if self._root.is_dir():
-                return
+        if self._root is None or self._root.is_dir():
+            return
+        if _ROOT_TAG in self._store.raw(self._run_id).data.tags:
             raise UnreachableError(
                 f"the artifacts of run {self._run_id} lie in {self._root}, which is not there",
                 hint="work on the machine that has the folder, or mount it under the same path",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mmrun.checkpoints.at_once import at_once
 from mmrun.config.loading import Override, flat_tree, load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError
@@ -67,6 +68,7 @@ def read_past(store: RunStore, run: Run, run_file: RunFile | None) -> Past:
 
 def earlier_points(*, store: RunStore, run: Run, journal: Path) -> list[Point]:
     """Return what was logged so far: in the store, and here but not yet sent."""
-    stored = (point for key in run.metrics for point in store.history(run.run_id, key))
+    histories = at_once(lambda key: store.history(run.run_id, key), run.metrics)
+    stored = (point for history in histories for point in history)
     journaled = (point for points in read_journals(journal).values() for point in points)
     return list({repr(point): point for point in (*stored, *journaled)}.values())
