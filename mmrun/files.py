@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mmrun.stopwatch import digests
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -24,7 +26,7 @@ def is_full(error: BaseException) -> bool:
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as content:
+    with digests.running(), path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 

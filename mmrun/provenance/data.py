@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from mmrun import stopwatch
 from mmrun.config.schema import SPLITS, Experiment
 from mmrun.errors import DataError
 from mmrun.files import write_whole
@@ -206,7 +207,7 @@ class _Digester:
 
 def _digests_of(path: Path) -> Digests:
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    with path.open("rb") as content:
+    with stopwatch.digests.running(), path.open("rb") as content:
         while chunk := content.read(_CHUNK):
             md5.update(chunk)
             sha256.update(chunk)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def this_process() -> ProcessId:
     """Return the identity of this process."""
     pid = os.getpid()
     return ProcessId(host=socket.gethostname(), pid=pid, started=_stat(pid)[1], boot=_boot())
+
+
+def age_s() -> float | None:
+    """Return how long this process has lived; None where the system does not say."""
+    started = _stat(os.getpid())[1]
+    if started is None:
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(started) / os.sysconf("SC_CLK_TCK")
 
 
 def is_alive(process: ProcessId) -> bool | None:

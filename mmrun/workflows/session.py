@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from mmrun import faults
+from mmrun import faults, stopwatch
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Selection
 from mmrun.checkpoints.publisher import Publisher
@@ -22,6 +22,7 @@ from mmrun.errors import MmrunError, StopRequested, TrackingError, UsageError
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.lease import Lease
+from mmrun.tracking.process import age_s
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, UnreachableError
 from mmrun.training.stopping import StopWish
@@ -99,6 +100,8 @@ def _said_if_refused(beginning: Beginning) -> Iterator[None]:
 
 
 def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lease) -> Session:
+    from mmrun.training.first_step import FirstStep
+
     place = beginning.place
     earlier = _earlier_points(beginning)
     last_ms = max((point.timestamp_ms for point in earlier), default=0)
@@ -125,12 +128,14 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
     description = _description(beginning, record, recipe.selection)
     saver = Saver(local, publisher, description=description, attempt=attempt, check=lease.check)
     log = _watched(attempt, beginning, sender=sender, wish=wish, lease=lease)
+    trainer = recipe.trainer(sink=saver, stop=wish, log=log)
+    trainer.add_callback(FirstStep(lambda step: log(_start_up(), step)))
     return Session(
         beginning=beginning,
         attempt=attempt,
         sender=sender,
         publisher=publisher,
-        trainer=recipe.trainer(sink=saver, stop=wish, log=log),
+        trainer=trainer,
         wish=wish,
         lease=lease,
     )
@@ -202,6 +207,13 @@ def _watched(
             wish.reason = SERVER_LOST
 
     return log
+
+
+def _start_up() -> Mapping[str, float]:
+    """Return how long it took until the first step was done, and how much of that for digests."""
+    age = age_s()
+    lived = {} if age is None else {"mmrun/first_step_s": age}
+    return {**lived, "mmrun/verify_s": stopwatch.digests.seconds}
 
 
 def _in_words(values: Mapping[str, float]) -> str:

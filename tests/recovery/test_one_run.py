@@ -35,6 +35,17 @@ def test_a_killed_run_goes_on_from_what_the_store_has(
     assert killed.attempt(2)["from_step"] == step
 
 
+def test_each_attempt_says_how_long_its_first_step_took(killed: Project) -> None:
+    killed.train_to_the_end()
+
+    took, verified = (
+        {step: value for key, step, value in killed.points if key == f"mmrun/{name}"}
+        for name in ("first_step_s", "verify_s")
+    )
+    assert took.keys() == verified.keys() == {1, 19}
+    assert all(0 < verified[step] < took[step] for step in took)
+
+
 def test_a_killed_run_goes_on_from_a_folder(killed: Project, alone: Project) -> None:
     killed.train_to_the_end("--resume_from_checkpoint", "out/train/checkpoint-6")
 
