@@ -113,3 +113,4 @@ def test_parameters_are_those_of_the_first_attempt(here: Runs) -> None:
     }
     changed = "training.label_smoothing_factor: 0.1 → 0.2"
     assert changed in here.tags(run_id)["mmrun.attempt.2"]
+    assert here.steps_of(run_id) == [1, 2, 3]

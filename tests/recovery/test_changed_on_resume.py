@@ -130,6 +130,19 @@ def test_other_data_behind_the_same_paths_is_refused_unless_accepted(killed: Pro
     assert killed.attempt(2)["data_version"] != killed.attempt(1)["data_version"]
 
 
+def test_rows_that_were_added_to_the_data_are_seen(killed: Project) -> None:
+    manifest = killed.folder / "data/train.tsv"
+    *_, one, other = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
+    with manifest.open("a", encoding="utf-8") as rows:
+        rows.write(one + other)
+    before = recorded(killed)
+
+    done = killed.train()
+
+    assert_refused(done, code=4, naming="the data behind the same paths changed")
+    assert recorded(killed) == before
+
+
 @pytest.mark.parametrize(
     ("reference", "code", "naming"),
     [

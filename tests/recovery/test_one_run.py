@@ -1,5 +1,6 @@
 """Killed and resumed through the command line: one run, equal to one that was left alone."""
 
+import json
 import shutil
 import signal
 
@@ -69,6 +70,14 @@ def test_a_run_goes_on_in_an_empty_folder_without_its_experiment_file(
     killed.out = killed.folder / "elsewhere"
     assert killed.run.run_id == run_id
     assert_one_run_like(killed, alone)
+    assert best_of(killed) == best_of(alone)
+
+
+def best_of(project: Project) -> object:
+    """Return what the run and its last checkpoint hold for the best so far."""
+    state = json.loads((project.out / f"train/checkpoint-{STEPS}/trainer_state.json").read_text())
+    tag = project.run.tags["mmrun.checkpoint.best"]
+    return tag, state["best_metric"], state["best_global_step"]
 
 
 def test_killed_at_every_moment_of_a_save_in_one_run(project: Project, alone: Project) -> None:
