@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmrun.errors import PluginError
 
@@ -49,6 +50,16 @@ def training_fields() -> Mapping[str, TrainingField]:
     ):
         found |= {field.name: field for field in _fields(_class(tree, name), enumerations)}
     return found
+
+
+def training_value(arguments: Mapping[str, Any], name: str) -> Any:
+    """Return a training argument as it was given, or else the default of transformers.
+
+    For a name whose default is written down as a plain value in the source.
+    """
+    if name in arguments:
+        return arguments[name]
+    return ast.literal_eval(training_fields()[name].default)
 
 
 @cache

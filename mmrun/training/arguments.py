@@ -11,6 +11,7 @@ from transformers import Seq2SeqTrainingArguments
 from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
 from mmrun.training.metrics import check_metrics, greater_is_better, key_of
+from mmrun.training.schedule_options import check_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
         **_generation(experiment),
     }
     _check_sampling(given)
+    check_schedule(given)
     try:
         return Seq2SeqTrainingArguments(
             **{**defaults, **given, **_selection(given, evaluates=evaluates)},
