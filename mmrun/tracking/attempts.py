@@ -4,11 +4,12 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple, Self
 
 from mmrun.errors import TrackingError
+from mmrun.tracking.replay import Divergence, Explanation, replay_tag
 from mmrun.tracking.store import Point
 
 FORMAT = 1
@@ -65,8 +66,15 @@ class AttemptRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     git: str | None = None
     data_version: str | None = None
+    changed_in: Mapping[str, int] = field(default_factory=dict)
+    """By setting that was ever changed, the last attempt that did so."""
     confirmed: Ranges = field(default_factory=dict)
+    diverged: int = 0
+    """Points of the overlap that came out otherwise than before."""
     diverged_at: int | None = None
+    """The first step of those."""
+    replay: str | None = None
+    """What the tag ``mmrun.replay`` says, of this attempt and those before."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -88,6 +96,16 @@ class AttemptRecord:
             return cls(**content)
         except (ValueError, KeyError, TypeError) as error:
             raise TrackingError(f"an attempt's record cannot be read: {error!r}") from error
+
+
+def with_divergences(record: AttemptRecord, divergences: Sequence[Divergence]) -> AttemptRecord:
+    """Return the record of an attempt that met these; what it said of earlier ones stays."""
+    return replace(
+        record,
+        diverged=len(divergences),
+        diverged_at=min((found.step for found in divergences), default=None),
+        replay=replay_tag(divergences, before=record.replay),
+    )
 
 
 def is_timing(key: str) -> bool:
@@ -135,18 +153,24 @@ class Overlap:
     Holds the memory of what was confirmed, for the attempt's record.
     """
 
-    def __init__(self, earlier: Iterable[Point], *, from_step: int) -> None:
-        """Take the points of earlier attempts, and the step of the checkpoint.
+    def __init__(
+        self,
+        earlier: Iterable[Point],
+        *,
+        from_step: int,
+        explanation: Explanation | None = None,
+    ) -> None:
+        """Take the points of earlier attempts, the step of the checkpoint, and what was changed.
 
         Of several values for one step the newest counts: it is what a reader of the history sees.
         """
         by_time = sorted(earlier, key=lambda point: point.timestamp_ms)
-        self._values = {
-            (point.key, point.step): point.value for point in by_time if point.step >= from_step
+        self._earlier = {
+            (point.key, point.step): point for point in by_time if point.step >= from_step
         }
+        self._explanation = explanation or Explanation()
         self._confirmed: set[tuple[str, int]] = set()
-        self.diverged = 0
-        self.diverged_at: int | None = None
+        self.divergences: list[Divergence] = []
 
     def decide(self, point: Point) -> Decision:
         """Say whether ``point`` is new, known already, or differs from what was logged.
@@ -155,14 +179,16 @@ class Overlap:
         is there already stays as it was.
         """
         place = (point.key, point.step)
-        if place not in self._values:
+        earlier = self._earlier.get(place)
+        if earlier is None:
             return "log"
-        if is_timing(point.key) or _same(self._values[place], point.value):
+        if is_timing(point.key) or _same(earlier.value, point.value):
             self._confirmed.add(place)
             return "confirm"
-        self.diverged += 1
-        if self.diverged_at is None or point.step < self.diverged_at:
-            self.diverged_at = point.step
+        because = self._explanation.of(earlier)
+        self.divergences.append(
+            Divergence(point.key, point.step, earlier.value, point.value, because)
+        )
         return "diverge"
 
     def confirmed(self) -> dict[str, list[list[int]]]:
@@ -172,7 +198,7 @@ class Overlap:
         """
         ranges: dict[str, list[list[int]]] = defaultdict(list)
         open_ranges: set[str] = set()
-        for key, step in sorted(self._values):
+        for key, step in sorted(self._earlier):
             if (key, step) not in self._confirmed:
                 open_ranges.discard(key)
             elif key in open_ranges:

@@ -19,6 +19,7 @@ from typing import Any
 
 from mmrun.errors import TrackingError
 from mmrun.files import write_whole
+from mmrun.tracking.replay import Divergence
 from mmrun.tracking.store import Point
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,10 @@ class PointLog:
     def confirm(self, points: Sequence[Point]) -> None:
         """Add one line that says that ``points`` came out as they had been logged before."""
         self._write(json.dumps({"confirmed": [[point.key, point.step] for point in points]}))
+
+    def diverge(self, divergences: Sequence[Divergence]) -> None:
+        """Add one line that says which values came out otherwise than they had been logged."""
+        self._write(json.dumps({"confirmed": [], "diverged": divergences}))
 
     def _write(self, content: str) -> None:
         line = f"{zlib.crc32(content.encode()):08x} {content}\n".encode()
@@ -147,6 +152,10 @@ class Journal:
         """Write that these values of earlier attempts were met again; they are not sent."""
         self._log.confirm(points)
 
+    def diverge(self, divergences: Sequence[Divergence]) -> None:
+        """Write which values of earlier attempts were not met again; a kill does not undo it."""
+        self._log.diverge(divergences)
+
     def import_unsent(self, points: Iterable[Point]) -> None:
         """Take over points that came with a checkpoint, except those known here."""
         known = {
@@ -186,6 +195,18 @@ def read_confirmed(folder: Path) -> dict[int, dict[str, list[list[int]]]]:
                 for key, step in content["confirmed"]:
                     confirmed.setdefault(attempt, {}).setdefault(key, []).append([step, step])
     return confirmed
+
+
+def read_diverged(folder: Path, *, attempt: int) -> list[Divergence]:
+    """Return what an attempt found to be otherwise than before."""
+    path = folder / f"attempt-{attempt}.jsonl"
+    contents = (_content(line, path=path) for line, _ in _lines(path, start=0))
+    return [
+        Divergence(key, step, before, now, tuple(because))
+        for content in contents
+        if isinstance(content, dict)
+        for key, step, before, now, because in content.get("diverged", ())
+    ]
 
 
 def _found(folder: Path) -> list[tuple[int, bool, Path]]:

@@ -5,6 +5,7 @@ import math
 import re
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -48,6 +49,8 @@ class Sender:
         self._served = 0
         self._urgent_until = 0.0
         self._left_out: dict[str, str] = {}
+        self._tags: dict[str, str] = {}
+        self._told: Mapping[str, str] = {}
         self._thread = threading.Thread(target=self._work, name="mmrun-sender", daemon=True)
         self.away_since: float | None = None
         """When the server was first found away, on the monotonic clock; None while it answers."""
@@ -67,6 +70,11 @@ class Sender:
     def start(self) -> None:
         """Begin to send."""
         self._thread.start()
+
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the run as soon as the server takes it; any thread may call this."""
+        self._tags = {**self._tags, name: value}
+        self._wake.set()
 
     def flush(self, timeout_s: float) -> bool:
         """Send now what is journaled; False if the server did not take it within the time."""
@@ -102,6 +110,7 @@ class Sender:
 
     def _try_round(self) -> bool:
         try:
+            self._send_tags()
             for log in self._logs:
                 self._send_all(log)
         except TrackingError as error:
@@ -113,6 +122,12 @@ class Sender:
             return False
         self._back()
         return True
+
+    def _send_tags(self) -> None:
+        tags = self._tags
+        if tags != self._told:
+            self._store.set_tags(self._run_id, tags)
+            self._told = tags
 
     def _send_all(self, log: PointLog) -> None:
         log.flush()

@@ -16,8 +16,15 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
 from mmrun.checkpoints.publisher import Publisher
-from mmrun.tracking.attempts import AttemptRecord, Decision, Overlap, is_timing
+from mmrun.tracking.attempts import (
+    AttemptRecord,
+    Decision,
+    Overlap,
+    is_timing,
+    with_divergences,
+)
 from mmrun.tracking.journal import Clock, Journal
+from mmrun.tracking.replay import TAG, Divergence, in_words, replay_tag
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
 from mmrun.workflows.ending import Ending, say_ending
@@ -40,8 +47,11 @@ class Attempt:
         sender: Sender,
         overlap: Overlap,
         clock: Clock,
+        circumstances: Sequence[str] = (),
     ) -> None:
+        """Prepare to be told; ``circumstances`` are what else is different from before."""
         self.record = record
+        self._circumstances = circumstances
         self._store = store
         self._journal = journal
         self._sender = sender
@@ -69,7 +79,10 @@ class Attempt:
                 Point(key=key, step=step, timestamp_ms=now_ms, value=value)
                 for key, value in values.items()
             ]
+            known_divergences = len(self._overlap.divergences)
             decisions = [(point, self._decide(point)) for point in line]
+            if found := self._overlap.divergences[known_divergences:]:
+                self._diverge(found, first=not known_divergences)
             if new := [point for point, decision in decisions if decision in ("log", "diverge")]:
                 self._journal.append(new)
             if known := [point for point, decision in decisions if decision == "confirm"]:
@@ -84,16 +97,19 @@ class Attempt:
         if before is not None and is_timing(point.key):
             return None  # as over attempts: the first one stays
         self._logged[place] = point.value
-        decision = self._overlap.decide(point)
-        if decision == "diverge" and self._overlap.diverged == 1:
+        return self._overlap.decide(point)
+
+    def _diverge(self, found: Sequence[Divergence], *, first: bool) -> None:
+        """Write down, tell the store, and say once what came out otherwise than before."""
+        self._journal.diverge(found)
+        tag = replay_tag(self._overlap.divergences, before=self.record.replay)
+        self._sender.tag(TAG, tag or "")
+        if first:
             logger.warning(
-                "step %d: %s is %r now, and was another value before the interruption; both are "
-                "kept, and the tag mmrun.replay says so",
-                point.step,
-                point.key,
-                point.value,
+                "%s; both are kept, and the tag %s says so",
+                in_words(found[0], circumstances=self._circumstances),
+                TAG,
             )
-        return decision
 
     def reached(self, step: int) -> None:
         """Note how far the training has come, logged or not."""
@@ -120,10 +136,9 @@ class Attempt:
 
     def _current(self) -> AttemptRecord:
         return replace(
-            self.record,
+            with_divergences(self.record, self._overlap.divergences),
             to_step=self._last_step,
             confirmed=self._overlap.confirmed(),
-            diverged_at=self._overlap.diverged_at,
         )
 
     def close(self, ended: str, *, status: RunStatus, flush_s: float, error: str = "") -> bool:

@@ -45,6 +45,23 @@ class Beginning:
         return 0 if self.found is None else self.found.step
 
     @property
+    def circumstances(self) -> tuple[str, ...]:
+        """What else than settings is different from the last attempt, in words."""
+        last, source = self.past.last, self.source
+        if last is None:
+            return ()
+        different = {
+            "the code": last.git != source.git_revision or source.dirty,
+            "the data": data_differs(self.past, self.data),
+            "the machine": last.host != source.host,
+        }
+        versions = changes(last.versions, source.versions)
+        return (
+            *(what for what, differs in different.items() if differs),
+            *(f"{name} {old} → {new}" for name, (old, new) in versions.items()),
+        )
+
+    @property
     def started_from(self) -> str | None:
         """The checkpoint in words, for the record."""
         if self.found is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.replay import TAG
 from mmrun.tracking.store import RunStore
 
 logger = logging.getLogger(__name__)
@@ -21,9 +22,8 @@ def run_tags(record: AttemptRecord, state: str) -> dict[str, str]:
     }
     if record.data_version is not None:
         tags["mmrun.data"] = record.data_version
-    if record.diverged_at is not None:
-        word = "overridden" if record.overrides else "diverged"
-        tags["mmrun.replay"] = f"{word}@{record.diverged_at}"
+    if record.replay is not None:
+        tags[TAG] = record.replay
     return tags
 
 

@@ -18,13 +18,16 @@ from mmrun.checkpoints.publisher import Publisher
 from mmrun.collector import collect_as_usual
 from mmrun.config.loading import fingerprint, plain
 from mmrun.config.masking import hidden, masked
+from mmrun.config.training_fields import training_value
 from mmrun.errors import MmrunError, StopRequested, TrackingError, UsageError
-from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
-from mmrun.tracking.journal import Clock, Journal, read_confirmed
+from mmrun.tracking.attempts import AttemptRecord, Overlap, Start, with_divergences
+from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.process import age_s
+from mmrun.tracking.replay import Explanation
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, UnreachableError
+from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.attempt import Attempt, Saver, read_pending
 from mmrun.workflows.averaging import average_last
@@ -114,8 +117,11 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         store=place.store,
         journal=journal,
         sender=sender,
-        overlap=Overlap(earlier, from_step=beginning.step),
+        overlap=Overlap(
+            earlier, from_step=beginning.step, explanation=_explanation(beginning, record)
+        ),
         clock=clock,
+        circumstances=beginning.circumstances,
     )
     local = LocalCheckpoints(place.output_dir / "train", run_id=place.run_id)
     publisher = publisher_of(
@@ -152,6 +158,7 @@ def _earlier_points(beginning: Beginning) -> list[Point]:
 
 def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
     past, source = beginning.past, beginning.source
+    last = _as_it_ended(beginning)
     number = past.attempts + 1
     start = Start(attempt=number, from_step=beginning.step, started_ms=started_ms)
     return AttemptRecord(
@@ -162,12 +169,26 @@ def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
         config=masked(plain(beginning.place.experiment)),
         host=source.host,
         pid=os.getpid(),
-        lineage=(*(past.last.lineage if past.last else ()), start),
+        lineage=(*(last.lineage if last else ()), start),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),
+        changed_in={
+            **(last.changed_in if last else {}),
+            **dict.fromkeys(beginning.changed, number),
+        },
+        replay=last.replay if last else None,
         versions=source.versions,
         git=source.git_revision,
         data_version=beginning.data,
+    )
+
+
+def _explanation(beginning: Beginning, record: AttemptRecord) -> Explanation:
+    arguments = beginning.place.experiment.training.arguments
+    return Explanation(
+        started={start.attempt: start.started_ms for start in record.lineage},
+        changed_in=record.changed_in,
+        looks_back=training_value(arguments, "lr_scheduler_type") in LOOKING_BACK,
     )
 
 
@@ -290,13 +311,23 @@ def _open(session: Session, *, actors: Path) -> None:
 
 def _close_killed(beginning: Beginning) -> None:
     """Say of the attempt before that it was killed, if it could not say how it ended."""
+    last, closed = beginning.past.last, _as_it_ended(beginning)
+    if last is None or closed is None or last.ended is not None:
+        return
+    save_record(beginning.place.store, closed)
+    beginning.place.store.set_tags(closed.run_id, summary(closed, "killed"))
+
+
+def _as_it_ended(beginning: Beginning) -> AttemptRecord | None:
+    """Return the record of the attempt before; of one that just died, with what it left here."""
     last = beginning.past.last
     if last is None or last.ended is not None:
-        return
-    confirmed = read_confirmed(beginning.place.output_dir / "journal").get(last.attempt)
+        return last
+    journal = beginning.place.output_dir / "journal"
+    confirmed = read_confirmed(journal).get(last.attempt)
     closed = replace(last, ended="killed", confirmed=confirmed or last.confirmed)
-    save_record(beginning.place.store, closed)
-    beginning.place.store.set_tags(last.run_id, summary(closed, "killed"))
+    diverged = read_diverged(journal, attempt=last.attempt)
+    return with_divergences(closed, diverged) if diverged else closed
 
 
 def _say_where(beginning: Beginning, *, attempt: int) -> None:

@@ -1,6 +1,7 @@
 """What counts of several attempts, and what changed between them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,9 @@ from mmrun.tracking.attempts import (
     changes,
     effective_history,
     is_timing,
+    with_divergences,
 )
+from mmrun.tracking.replay import Divergence
 from mmrun.tracking.store import Point
 from tests.unit.tracking.points import point
 
@@ -153,12 +156,15 @@ def test_a_confirmed_range_never_spans_a_step_that_was_not_confirmed() -> None:
     assert overlap.confirmed() == {"loss": [[30, 30], [40, 50]]}
 
 
-def test_the_first_divergence_is_remembered() -> None:
+def test_every_divergence_is_remembered() -> None:
     overlap = Overlap([point(s, step=s) for s in (30, 40, 50)], from_step=20)
     for step in (30, 40, 50):
         overlap.decide(point(step if step == 30 else -1.0, step=step))
 
-    assert (overlap.diverged, overlap.diverged_at) == (2, 40)
+    assert overlap.divergences == [
+        Divergence("loss", 40, 40, -1.0),
+        Divergence("loss", 50, 50, -1.0),
+    ]
 
 
 def test_replaying_an_overlap_keeps_the_history_of_a_run_left_alone() -> None:
@@ -243,3 +249,13 @@ def test_a_record_survives_its_journey() -> None:
 def test_a_record_that_cannot_be_understood_is_refused(text: str, problem: str) -> None:
     with pytest.raises(TrackingError, match=problem):
         AttemptRecord.from_json(text)
+
+
+def test_a_record_counts_divergences() -> None:
+    record = with_divergences(
+        replace(RECORD, replay="overridden@10"),
+        [Divergence("loss", 50, 1.0, 2.0), Divergence("loss", 40, 1.0, 2.0)],
+    )
+
+    assert (record.diverged, record.diverged_at, record.replay) == (2, 40, "diverged@40")
+    assert with_divergences(record, []).replay == "diverged@40"

@@ -7,7 +7,8 @@ import pytest
 from mmrun.checkpoints.manifest import Selection
 from mmrun.checkpoints.policy import Saved
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
-from mmrun.tracking.journal import Clock, Journal, read_confirmed
+from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
+from mmrun.tracking.replay import Divergence, Explanation
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
 from mmrun.workflows.attempt import Attempt, read_pending, write_pending
@@ -21,7 +22,15 @@ FLUSH_S = 30.0
 class Recorded:
     """An attempt of a run in memory, with its journal in a folder."""
 
-    def __init__(self, folder: Path, *, number: int = 1, earlier: tuple[Point, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        number: int = 1,
+        earlier: tuple[Point, ...] = (),
+        changed_in: dict[str, int] | None = None,
+        replay: str | None = None,
+    ) -> None:
         self.store = MemoryStore()
         self.run_id = self.store.create(experiment="tests", name=None, tags={}).run_id
         self.folder = folder
@@ -40,12 +49,18 @@ class Recorded:
                 lineage=(start,),
                 overrides={} if number == 1 else {"training.seed": ("1", "2")},
                 data_version="sha256:d",
+                replay=replay,
             ),
             store=self.store,
             journal=journal,
             sender=self.sender,
-            overlap=Overlap(earlier, from_step=start.from_step),
+            overlap=Overlap(
+                earlier,
+                from_step=start.from_step,
+                explanation=Explanation(started={1: 0, 2: 5000}, changed_in=changed_in or {}),
+            ),
             clock=Clock(after_ms=5000),
+            circumstances=["torch 2.12 → 2.13"],
         )
         self.attempt.open()
         self.sender.start()
@@ -125,8 +140,62 @@ def test_another_value_than_before_is_sent_and_said_once(
     recorded.end()
 
     assert recorded.values("loss") == [(15, 9.5), (20, 9.4)]
-    assert caplog.text.count("another value before the interruption") == 1
+    (warning,) = [said.getMessage() for said in caplog.records if said.levelname == "WARNING"]
+    assert warning == (
+        "step 15: loss is 9.5 now, and was 1.5 before the interruption, and no setting was changed "
+        "that explains it; changed since: torch 2.12 → 2.13; both are kept, and the tag "
+        "mmrun.replay says so"
+    )
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert (record.diverged, record.diverged_at, record.replay) == (2, 15, "diverged@15")
+    assert recorded.tags["mmrun.replay"] == "diverged@15"
+
+
+def test_a_changed_setting_explains_another_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded = Recorded(
+        tmp_path,
+        number=2,
+        earlier=(point(1.5, step=15),),
+        changed_in={"training.seed": 2, "training.save_steps": 2},
+    )
+
+    recorded.attempt.log({"loss": 9.5}, 15)
+    recorded.end()
+
+    assert "before the interruption; changed since: training.seed; both are kept" in caplog.text
     assert recorded.tags["mmrun.replay"] == "overridden@15"
+
+
+def test_a_divergence_is_told_to_the_store_with_the_next_points(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2, earlier=(point(1.5, step=15),))
+
+    recorded.attempt.log({"loss": 9.5}, 15)
+
+    assert recorded.sender.flush(FLUSH_S)
+    assert recorded.tags["mmrun.replay"] == "diverged@15"
+    recorded.end()
+
+
+def test_a_divergence_is_on_disk_before_its_point(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2, earlier=(point(1.5, step=15),))
+
+    recorded.attempt.log({"loss": 9.5}, 15)
+
+    assert read_diverged(tmp_path, attempt=2) == [Divergence("loss", 15, 1.5, 9.5)]
+    assert read_diverged(tmp_path, attempt=1) == []
+    recorded.end()
+
+
+def test_what_an_earlier_attempt_met_stays_in_the_tag(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2, replay="diverged@12")
+
+    recorded.attempt.log({"loss": 9.5}, 15)
+    recorded.end()
+
+    assert recorded.tags["mmrun.replay"] == "diverged@12"
 
 
 def test_a_finished_attempt_says_what_it_did(tmp_path: Path) -> None:
