@@ -103,11 +103,15 @@ class RemoteCheckpoints:
     def manifest(self, name: str) -> Manifest | None:
         """Return the manifest of ``name``, or None where there is none."""
         if name not in self._manifests:
-            content = self._artifacts.read(f"{ROOT}/{_checked(name)}/{MANIFEST}")
+            content = self.read(name, MANIFEST)
             if content is None:
                 return None
             self._manifests[name] = Manifest.from_json(content)
         return self._manifests[name]
+
+    def read(self, name: str, file: str) -> bytes | None:
+        """Return a small file of a checkpoint as it is; only ``restore`` verifies contents."""
+        return self._artifacts.read(f"{ROOT}/{_checked(name)}/{file}")
 
     def problem(self, name: str, manifest: Manifest) -> str | None:
         """Compare names and sizes with the manifest; contents are verified on ``restore``."""

@@ -8,12 +8,13 @@ not even looked at.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+from mmrun.data.start import Start
 
 Order = Callable[[torch.Generator], torch.Tensor]
 """From a generator that is seeded for the epoch to the indices of the epoch, ``[size]``."""
@@ -32,14 +33,6 @@ class Draw(NamedTuple):
     def random(self) -> np.random.Generator:
         """Return the sample's own generator: the same in any process, before and after a resume."""
         return np.random.default_rng([self.stream, self.sample])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """Where an epoch is entered: its first ``done`` samples are behind."""
-
-    epoch: int
-    done: int
 
 
 class EpochSampler(Sampler[Draw]):

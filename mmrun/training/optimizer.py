@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from mmrun.training.looking_back import kept_rate, kind, memory
 from mmrun.training.position import Position
 
 logger = logging.getLogger(__name__)
 
-_MEMORY = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-"""What a plateau schedule remembers, as distinct from its arguments."""
 OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 
@@ -42,8 +41,12 @@ def continue_optimizer(
     scheduler: LRScheduler,
     model: nn.Module,
     before: Position,
+    metric: str | None = None,
 ) -> None:
-    """Give ``optimizer`` and ``scheduler`` the state they had at ``before``."""
+    """Give ``optimizer`` and ``scheduler`` the state they had at ``before``.
+
+    ``metric`` is what a schedule that looks back follows today.
+    """
     now = type(optimizer).__name__
     if before.optimizer and before.optimizer != now:
         logger.warning(
@@ -64,7 +67,7 @@ def continue_optimizer(
     if isinstance(scheduler, LambdaLR):
         _continue_formula(scheduler, optimizer=optimizer, step=before.step)
     else:
-        _continue_memory(checkpoint, scheduler, optimizer=optimizer, before=before)
+        _continue_memory(checkpoint, scheduler, optimizer=optimizer, before=before, metric=metric)
 
 
 def _state_by_name(
@@ -106,21 +109,26 @@ def _continue_formula(scheduler: LambdaLR, *, optimizer: Optimizer, step: int) -
 
 
 def _continue_memory(
-    checkpoint: Path, scheduler: Any, *, optimizer: Optimizer, before: Position
+    checkpoint: Path,
+    scheduler: Any,
+    *,
+    optimizer: Optimizer,
+    before: Position,
+    metric: str | None,
 ) -> None:
-    """Go on with a schedule that looks back (a plateau): its memory, today's arguments.
-
-    The rate it had come down to is kept in proportion to a changed ``learning_rate``.
-    """
+    """Go on with a schedule that looks back: its memory and its rate, today's arguments."""
     saved = torch.load(checkpoint / SCHEDULER, map_location="cpu", weights_only=True)
-    if "lr_lambdas" in saved:
+    if kind(saved) != kind(scheduler.state_dict()):
         logger.warning("the schedule is of another kind now; it starts at step %d", before.step)
         return
-    if isinstance(scheduler, ReduceLROnPlateau):
-        saved = {key: saved[key] for key in _MEMORY}
-    scheduler.load_state_dict(saved)
-    rates = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
-    for group, old in zip(optimizer.param_groups, rates["param_groups"], strict=False):
-        base = before.base_rate
-        group["lr"] = old["lr"] if base in (None, group["lr"]) else old["lr"] / base * group["lr"]
+    if before.best_by in (None, metric) and saved["mode"] == scheduler.mode:
+        scheduler.load_state_dict(memory(saved, now=scheduler.state_dict()))
+    else:
+        logger.warning("the schedule follows another metric now; it forgets what it has seen")
+    groups = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True, mmap=True)
+    then = [float(group["lr"]) for group in groups["param_groups"]]
+    for index, group in enumerate(optimizer.param_groups):
+        # Groups differ by weight decay, not by rate; freezing may change their number.
+        came_to = then[index] if len(then) == len(optimizer.param_groups) else then[0]
+        group["lr"] = kept_rate(came_to, base=before.base_rate, base_now=float(group["lr"]))
     scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # noqa: SLF001

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmrun.data.sampler import Start
+from mmrun.data.start import Start
 from mmrun.errors import CheckpointError
 
 FORMAT = 1
@@ -41,6 +41,8 @@ class Position:
     stopped_early: bool = False
     best_by: str | None = None
     """The metric that ``best_metric`` of the Trainer's state belongs to."""
+    greater_is_better: bool | None = None
+    """The direction of that metric."""
     base_rate: float | None = None
     """The argument ``learning_rate`` that the schedule was made with."""
     length_group: int = 0
@@ -59,13 +61,19 @@ def write_position(folder: Path, position: Position) -> None:
 def read_position(folder: Path) -> Position | None:
     """Return the position of a checkpoint, or None for one that plain Hugging Face wrote."""
     try:
-        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        text = (folder / NAME).read_bytes()
     except FileNotFoundError:
         return None
+    return parse_position(text, place=str(folder))
+
+
+def parse_position(text: bytes, *, place: str) -> Position:
+    """Return the position that was written in the checkpoint at ``place``."""
+    content = json.loads(text)
     found = content.pop("format")
     if found != FORMAT:
         raise CheckpointError(
-            f"{folder / NAME} has format {found}; this mmrun reads format {FORMAT}",
+            f"{place}/{NAME} has format {found}; this mmrun reads format {FORMAT}",
             hint="resume with the mmrun that wrote it",
         )
     content["parameters"] = tuple(tuple(group) for group in content["parameters"])
@@ -134,3 +142,26 @@ def enter(
         batches=skip + left,
         start=Start(epoch=position.epoch, done=done),
     )
+
+
+def total_steps(
+    before: Position | None,
+    *,
+    epochs: float,
+    size: int,
+    batch: int,
+    accumulation: int,
+    drop_last: bool,
+) -> int:
+    """Return the step at which ``epochs`` are done: those begun before in batches of then.
+
+    ``before`` is where the training goes on, None for a new one; the rest is as for ``enter``.
+    """
+    batches = (math.floor if drop_last else math.ceil)(size / batch)
+    updates = max(math.ceil(batches / accumulation), 1)
+    whole = math.ceil(epochs * updates)
+    if before is None:
+        return whole
+    entry = enter(before, size=size, batch=batch, accumulation=accumulation, drop_last=drop_last)
+    left = whole - entry.epoch * updates - math.ceil(entry.skip / accumulation)
+    return before.step + max(left, 0)

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
+    EarlyStoppingCallback,
     PreTrainedModel,
     Seq2SeqTrainer,
     TrainerCallback,
@@ -31,6 +32,7 @@ from transformers.trainer_utils import TrainOutput
 from mmrun import faults
 from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
 from mmrun.errors import CheckpointError
+from mmrun.training.best import best_so_far
 from mmrun.training.generators import generator_states_kept
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.position import (
@@ -39,6 +41,7 @@ from mmrun.training.position import (
     enter,
     foreign_position,
     read_position,
+    total_steps,
     write_position,
 )
 from mmrun.training.stopping import StopWish
@@ -106,7 +109,6 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._stopping = False
         self._before: Position | None = None
         self._entry: Entry | None = None
-        self._done_steps = 0
         self._epoch = 0
         self.epoch_done = False
         self._samples = 0
@@ -138,7 +140,6 @@ class ResumableTrainer(Seq2SeqTrainer):
             return
         self._before = self._position_of(checkpoint)
         self._entry = enter(self._before, **self._loader_shape())
-        self._done_steps = math.ceil(self._entry.skip / self.args.gradient_accumulation_steps)
         if self.args.ignore_data_skip and not self._entry.nothing_left:
             again = replace(self._before, samples=0, epoch=self._entry.epoch, epoch_done=False)
             self._entry = enter(again, **self._loader_shape())
@@ -192,9 +193,8 @@ class ResumableTrainer(Seq2SeqTrainer):
                 left = steps - self._before.step
                 epochs = self._entry.epoch + math.ceil((left + entered) / updates)
             else:
-                left = math.ceil(args.num_train_epochs * updates)
-                left -= self._entry.epoch * updates + self._done_steps
-                steps = self._before.step + max(left, 0)
+                shape = self._loader_shape()
+                steps = total_steps(self._before, epochs=args.num_train_epochs, **shape)
         return epochs, updates, examples, samples, total, in_epoch, steps
 
     def _init_training_state(
@@ -222,7 +222,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self.state.best_model_checkpoint = None
         self._continue_callbacks(self.state.stateful_callbacks)
         self.state.stateful_callbacks = fresh.stateful_callbacks
-        self._continue_best(self._before.best_by)
+        self._continue_best(self._before)
         return self._entry.epoch, self._entry.skip
 
     def _continue_callbacks(self, saved: Mapping[str, Any]) -> None:
@@ -233,19 +233,22 @@ class ResumableTrainer(Seq2SeqTrainer):
                 for name, value in state.get("attributes", {}).items():
                     setattr(callback, name, value)
 
-    def _continue_best(self, best_by: str | None) -> None:
-        if best_by is None or best_by == self.args.metric_for_best_model:
+    def _continue_best(self, before: Position) -> None:
+        """Find the best so far anew where it is chosen by another metric or direction now."""
+        chosen_by = (self.args.metric_for_best_model, self.args.greater_is_better)
+        if before.best_by is None or (before.best_by, before.greater_is_better) == chosen_by:
             return
-        self.state.best_metric = None
-        self.state.best_global_step = None
         name = self.args.metric_for_best_model or ""
-        key = name if name.startswith("eval_") else f"eval_{name}"
-        better = max if self.args.greater_is_better else min
-        seen = [(line[key], line["step"]) for line in self.state.log_history if key in line]
-        if seen:
-            value = better(value for value, _ in seen)
-            self.state.best_metric = value
-            self.state.best_global_step = next(step for found, step in seen if found == value)
+        best = best_so_far(
+            self.state.log_history,
+            metric=name if name.startswith("eval_") else f"eval_{name}",
+            greater_is_better=bool(self.args.greater_is_better),
+        )
+        self.state.best_metric = best.value if best else None
+        self.state.best_global_step = best.step if best else None
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):
+                callback.early_stopping_patience_counter = best.waited if best else 0
 
     def _run_epoch(self, **loop: Any) -> None:  # type: ignore[override]
         """Run an epoch, or what an earlier attempt left of it."""
@@ -485,6 +488,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             learning_rate=self._learning_rate,
             stopped_early=early and self.state.global_step < self.state.max_steps,
             best_by=self.args.metric_for_best_model,
+            greater_is_better=self.args.greater_is_better,
             base_rate=float(self.args.learning_rate),
             length_group=self._group_of_epoch(),
             optimizer=self._optimizer_name(),
@@ -510,6 +514,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             scheduler=self.lr_scheduler,
             model=self.model,
             before=self._before,
+            metric=self.args.metric_for_best_model,
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from mmrun.checkpoints.archive import waits
 from mmrun.checkpoints.found import Found
 from mmrun.workflows.beginning import Beginning, data_differs
+from mmrun.workflows.next_rate import NextRate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class Plan:
     """The git revision then and now, where it is another one."""
     uncommitted: bool = False
     versions: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    next_rate: NextRate
 
     def text(self) -> str:
         """Say it in lines."""
@@ -38,6 +40,7 @@ class Plan:
             f"folder      {self.output_dir}",
             f"attempt     {self.attempt}",
             f"checkpoint  {self._checkpoint()}",
+            f"rate        {self.next_rate}",
         ]
         lines += [f"  passed over: {reason}" for reason in self.rejected]
         if self.again:
@@ -69,7 +72,7 @@ class Plan:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
 
-def plan_of(beginning: Beginning) -> Plan:
+def plan_of(beginning: Beginning, *, next_rate: NextRate) -> Plan:
     """Put what was decided into words."""
     place, found, last = beginning.place, beginning.found, beginning.past.last
     source = beginning.source
@@ -91,6 +94,7 @@ def plan_of(beginning: Beginning) -> Plan:
         ),
         uncommitted=source.dirty and last is not None,
         versions=_changed(last.versions, source.versions) if last is not None else {},
+        next_rate=next_rate,
     )
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -31,6 +31,7 @@ ACTORS_FILE = "actors_paths.yaml"
 FORMAT = 1
 
 _MARK = "mmrun.json"
+_ROWS = "rows"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
 _TEXTS = ("encoder_prompt", "decoder_prompt", "output")
 
@@ -67,6 +68,8 @@ class Made:
     step: Step
     save: Callable[[Path], object]
     what: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is written down of it, to be read without opening it."""
 
 
 def setup_command(
@@ -197,7 +200,12 @@ def _make_dataset(
         for split, found in manifests.items()
     }
     counts = ", ".join(f"{len(found)} {split}" for split, found in rows.items())
-    return Made(step="dataset", save=partial(write_dataset, rows), what=f"{counts} rows")
+    return Made(
+        step="dataset",
+        save=partial(write_dataset, rows),
+        what=f"{counts} rows",
+        facts={_ROWS: {split: len(found) for split, found in rows.items()}},
+    )
 
 
 def _processor(
@@ -330,14 +338,25 @@ def _folder_digest(name: str) -> Any:
     }
 
 
+def built_rows(experiment: Experiment, folder: Path) -> Mapping[Split, int] | None:
+    """Return how many rows each split of the data set has; None where it is to be built first."""
+    if "dataset" in missing_steps(experiment, folder):
+        return None
+    return _mark(Actors.of(folder).dataset).get(_ROWS)
+
+
 def _made_from(folder: Path) -> str | None:
     """Return the digest that the actor in ``folder`` carries; None where there is no actor."""
+    return _mark(folder).get("made_from")
+
+
+def _mark(folder: Path) -> Mapping[str, Any]:
+    """Return what is written down of the actor in ``folder``; nothing where there is none."""
     try:
         mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    known = isinstance(mark, dict) and mark.get("format") == FORMAT
-    return str(mark.get("made_from")) if known else None
+        return {}
+    return mark if isinstance(mark, dict) and mark.get("format") == FORMAT else {}
 
 
 # Writing
@@ -347,7 +366,7 @@ def _write(made: Made, *, actors: Actors, made_from: str) -> None:
     place = actors.place(made.step)
     with folder_whole(place) as scratch:
         made.save(scratch)
-        mark = {"format": FORMAT, "step": made.step, "made_from": made_from}
+        mark = {"format": FORMAT, "step": made.step, "made_from": made_from, **made.facts}
         (scratch / _MARK).write_text(json.dumps(mark), encoding="utf-8")
     logger.info("%s: %s, in %s", made.step, made.what, place)
 

@@ -14,6 +14,7 @@ from mmrun.training.stopping import StopWish
 from mmrun.workflows.beginning import begin
 from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.new_run import start_run
+from mmrun.workflows.next_rate import next_rate
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, find_place
 from mmrun.workflows.plan import plan_of
@@ -56,10 +57,16 @@ def train(request: TrainRequest) -> str:
     with wish.listening():
         place = find_place(request)
         if request.dry_run:
-            plan = begin(place, accept_data_change=request.accept_data_change, only_look=True)
-            return plan_of(plan).text() if request.form == "table" else plan_of(plan).json()
+            return _say_plan(place, request)
         with folder_lock(place.output_dir), ExitStack() as held:
             return _train(place, request, wish=wish, held=held)
+
+
+def _say_plan(place: Place, request: TrainRequest) -> str:
+    beginning = begin(place, accept_data_change=request.accept_data_change, only_look=True)
+    rate = next_rate(beginning, setup_path=request.setup_path)
+    plan = plan_of(beginning, next_rate=rate)
+    return plan.text() if request.form == "table" else plan.json()
 
 
 def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitStack) -> str:

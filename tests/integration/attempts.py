@@ -47,6 +47,37 @@ TRAINING: Mapping[str, Any] = {
 }
 
 
+class FirstStep(TrainerCallback):
+    """What is in force when the optimizer does the first step of an attempt."""
+
+    def __init__(self, trained: list[int]) -> None:
+        self._trained = trained
+        self.groups: list[dict[str, Any]] = []
+        """The optimizer's groups without their parameters."""
+        self.steps_before: set[float] = set()
+        """How many steps the optimizer's states have seen."""
+        self.gradient = 0.0
+        """The norm of the gradients, clipped by now."""
+        self.samples = 0
+        """How many samples the step is made from."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.groups:
+            return
+        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
+        self.groups = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
+        states = optimizer.state.values()
+        self.steps_before = {float(one["step"]) for one in states if "step" in one}
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        self.gradient = float(torch.nn.utils.get_total_norm(gradients))
+        self.samples = len(self._trained)
+
+
 @dataclass(kw_only=True)
 class Attempt:
     """What one attempt did."""
@@ -56,6 +87,7 @@ class Attempt:
     logged: list[tuple[str, int, float]] = field(default_factory=list)
     trained: list[int] = field(default_factory=list)
     """The number of every sample that was trained on, in this order."""
+    first: FirstStep
 
     @property
     def step(self) -> int:
@@ -154,10 +186,12 @@ class Lab:
 
         trainer = recipe.trainer(sink=_Folder(folder), stop=wish, log=log)
         trained = _record_samples(trainer)
+        first = FirstStep(trained)
+        trainer.add_callback(first)
         if stop_at is not None:
             trainer.add_callback(_Stop(wish, step=stop_at))
         trainer.go_on(resume)
-        return Attempt(trainer=trainer, folder=folder, logged=logged, trained=trained)
+        return Attempt(trainer=trainer, folder=folder, logged=logged, trained=trained, first=first)
 
     def _recipe(
         self,

@@ -1,5 +1,6 @@
 """A project in which runs are trained in this process; its database outlives a test."""
 
+import gc
 import logging
 import os
 import shutil
@@ -7,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.integration.attempts import write_experiment
+from tests.integration.attempts import Lab, write_experiment
 from tests.integration.runs import Runs
 
 
@@ -33,3 +35,20 @@ def here(
     handlers, level = list(root.handlers), root.level
     yield Runs(project_of_runs, capsys)
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def light_machine() -> Iterator[None]:
+    """Let nine steps of a tiny model take a third of a second, whatever else runs here."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.freeze()  # the Trainer collects garbage each time it begins
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, light_machine: None) -> Lab:
+    """A small training, of which attempts are made in this process."""
+    return Lab(tmp_path_factory.mktemp("lab"))

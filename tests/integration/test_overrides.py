@@ -1,8 +1,6 @@
 """One training in several attempts: exact where nothing changed, and every change is real."""
 
-import gc
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,6 @@ EVERY_SAMPLE = list(range(ROWS["train"]))
 STEPS_OF_AN_EPOCH = 6
 FOUR_STEPS = 16
 """Samples of four steps with a batch of four."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def light_machine() -> Iterator[None]:
-    """Let nine steps of a tiny model take a third of a second, whatever else runs here."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    gc.freeze()  # the Trainer collects garbage each time it begins
-    yield
-    gc.unfreeze()
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, light_machine: None) -> Lab:
-    return Lab(tmp_path_factory.mktemp("lab"))
 
 
 @pytest.fixture(scope="module")

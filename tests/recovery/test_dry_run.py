@@ -70,6 +70,7 @@ def test_a_new_run_has_every_field_of_a_plan(project: Project) -> None:
         "code": None,
         "uncommitted": False,
         "versions": {},
+        "next_rate": {"step": 1, "schedule": "constant", "total": 23, "rate": 0.001},
     }
     assert list(plan) == [field.name for field in fields(Plan)]
     assert not project.out.exists()
@@ -84,6 +85,7 @@ def test_a_resume_has_every_field_of_a_plan(killed: Project) -> None:
     assert plan["again"] == 0  # nothing is known of what came after it
     assert plan["changed"] == {"training.learning_rate": ["0.001", "0.002"]}
     assert plan["versions"] == {}
+    assert plan["next_rate"] == {"step": 19, "schedule": "constant", "total": 23, "rate": 0.002}
 
 
 def test_a_whole_copy_that_waits_for_the_store_is_planned_with(killed: Project) -> None:

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from mmrun.data.sampler import EpochSampler, Order, Start, sequential, shuffled
+from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
+from mmrun.data.start import Start
 
 SIZE = 10
 

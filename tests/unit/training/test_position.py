@@ -15,6 +15,7 @@ from mmrun.training.position import (
     enter,
     foreign_position,
     read_position,
+    total_steps,
     write_position,
 )
 
@@ -144,3 +145,37 @@ def test_every_batch_size_of_one_epoch_together_sees_each_sample_once() -> None:
         done += len(trained)
 
     assert seen == list(range(size))
+
+
+@pytest.mark.parametrize(
+    ("before", "epochs", "batch", "accumulation", "drop_last", "total"),
+    [
+        pytest.param(None, 3, 4, 1, False, 18, id="a new one"),
+        pytest.param(None, 3, 4, 1, True, 15, id="incomplete batches dropped"),
+        pytest.param(None, 1.5, 4, 1, False, 9, id="part of an epoch"),
+        pytest.param(None, 2, 4, 4, False, 4, id="a step of fewer batches"),
+        pytest.param(None, 2, 99, 1, True, 2, id="no batch at all"),
+        pytest.param(at(16), 5, 4, 1, False, 108, id="the same batch size"),
+        pytest.param(at(16), 5, 2, 1, False, 116, id="half of it"),
+        pytest.param(at(16), 5, 2, 2, False, 108, id="half of it, twice"),
+        pytest.param(at(23, epoch_done=True), 5, 4, 1, False, 106, id="between two epochs"),
+        pytest.param(at(16), 2, 4, 1, False, 100, id="already done"),
+    ],
+)
+def test_the_total_of_epochs_counts_steps_of_then_and_of_today(
+    *,
+    before: Position | None,
+    epochs: float,
+    batch: int,
+    accumulation: int,
+    drop_last: bool,
+    total: int,
+) -> None:
+    assert total == total_steps(
+        before,
+        epochs=epochs,
+        size=23,
+        batch=batch,
+        accumulation=accumulation,
+        drop_last=drop_last,
+    )

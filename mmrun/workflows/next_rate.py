@@ -1,0 +1,122 @@
+"""The learning rate of the step that a training would do next; no torch."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmrun.checkpoints.remote import RemoteCheckpoints
+from mmrun.config.training_fields import training_value
+from mmrun.data.manifest import read_manifest
+from mmrun.training.position import (
+    NAME,
+    Position,
+    foreign_position,
+    parse_position,
+    read_position,
+    total_steps,
+)
+from mmrun.training.schedule_options import check_schedule
+from mmrun.training.schedules import LOOKING_BACK, Schedule, factor
+from mmrun.workflows.beginning import Beginning
+from mmrun.workflows.recipe import setup_folder
+from mmrun.workflows.setup import built_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextRate:
+    """What the next step is taken with, as far as it is known."""
+
+    step: int
+    schedule: str
+    total: int | None
+    """Steps of the whole training; None where the number of samples is not known yet."""
+    rate: float | None
+    """None where ``total`` is not known, all steps are done, or the schedule looks back."""
+
+    def __str__(self) -> str:
+        if self.total is not None and self.step > self.total:
+            return f"none: all {self.total} steps are done"
+        if self.schedule in LOOKING_BACK:
+            known = "as the metric has it, which the schedule looks back at"
+        elif self.rate is None:
+            known = "unknown until the data set is built"
+        else:
+            known = f"{self.rate:.6g}"
+        return f"step {self.step}: {known} ({self.schedule})"
+
+
+def next_rate(beginning: Beginning, *, setup_path: Path | None) -> NextRate:
+    """Say which rate the training's next step has, as the trainer would count its steps.
+
+    Raises:
+        ConfigError: the schedule has no such options.
+    """
+    arguments = beginning.place.experiment.training.arguments
+    check_schedule(arguments)
+    total = _total(beginning, setup_path=setup_path)
+    schedule = Schedule.of(arguments, total=total or 0)
+    known = schedule.kind == "constant" if total is None else beginning.step < total
+    share = factor(schedule, done=beginning.step) if known else None
+    return NextRate(
+        step=beginning.step + 1,
+        schedule=schedule.kind,
+        total=total,
+        rate=None if share is None else share * schedule.rate,
+    )
+
+
+def _total(beginning: Beginning, *, setup_path: Path | None) -> int | None:
+    arguments = beginning.place.experiment.training.arguments
+    max_steps = int(training_value(arguments, "max_steps"))
+    if max_steps > 0:
+        return max_steps
+    size = _samples(beginning, setup_path=setup_path)
+    if size is None:
+        return None
+    loader = _loader(arguments, size=size)
+    before = _position(beginning, loader)
+    epochs = training_value(arguments, "num_train_epochs")
+    return total_steps(before, epochs=epochs, **loader)
+
+
+def _loader(arguments: Mapping[str, Any], *, size: int) -> dict[str, Any]:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return {
+        "size": size,
+        "batch": training_value(arguments, "per_device_train_batch_size") * processes,
+        "accumulation": training_value(arguments, "gradient_accumulation_steps"),
+        "drop_last": training_value(arguments, "dataloader_drop_last"),
+    }
+
+
+def _samples(beginning: Beginning, *, setup_path: Path | None) -> int | None:
+    """Return how many samples there are to train on; None where only `setup` can say it."""
+    experiment = beginning.place.experiment
+    data, manifest = experiment.data, experiment.data.manifest("train")
+    if manifest is None:
+        return None
+    if data.max_frames is None:
+        rows = len(read_manifest(manifest, split="train"))
+    else:  # rows are left out for what lies in their files
+        built = built_rows(experiment, setup_folder(beginning.place, setup_path))
+        if built is None:
+            return None
+        rows = built["train"]
+    return min(rows, data.max_train_samples or rows)
+
+
+def _position(beginning: Beginning, loader: Mapping[str, Any]) -> Position | None:
+    """Return where the training stands, from the checkpoint here or in the store."""
+    found = beginning.found
+    if found is None:
+        return None
+    if found.path is not None:
+        position = read_position(found.path)
+    else:
+        stored = RemoteCheckpoints(beginning.place.store.artifacts(beginning.place.run_id))
+        text = stored.read(found.name, NAME)
+        position = None if text is None else parse_position(text, place=found.name)
+    shape = {name: loader[name] for name in ("size", "batch", "accumulation")}
+    return position or foreign_position(step=found.step, **shape)
