@@ -46,9 +46,10 @@ class EpochSampler(Sampler[Draw]):
         seed: int,
         start: Start | None = None,
         order_of_start: Order | None = None,
+        seed_of_start: int | None = None,
         multiple: int = 1,
     ) -> None:
-        """Prepare the epochs; the one of ``start`` may have an order of its own.
+        """Prepare the epochs; the one of ``start`` may have an order and a seed of its own.
 
         An epoch is filled up with its first samples to a ``multiple``: several processes need
         batches of the same size, and where an epoch was entered must not decide which samples
@@ -58,6 +59,7 @@ class EpochSampler(Sampler[Draw]):
         self._order_of_start = order_of_start or order
         self._size = size
         self._seed = seed
+        self._seed_of_start = seed if seed_of_start is None else seed_of_start
         self._start = start
         self._multiple = multiple
         self._epoch = 0
@@ -71,11 +73,11 @@ class EpochSampler(Sampler[Draw]):
         return self._filled(self._size)
 
     def __iter__(self) -> Iterator[Draw]:
-        stream = _mixed(self._seed, self._epoch)
-        generator = torch.Generator()
-        generator.manual_seed(stream)
         entered = self._start if self._start and self._start.epoch == self._epoch else None
         order = self._order if entered is None else self._order_of_start
+        stream = _mixed(self._seed if entered is None else self._seed_of_start, self._epoch)
+        generator = torch.Generator()
+        generator.manual_seed(stream)
         indices = order(generator)
         rest = indices[entered.done :] if entered is not None else indices
         missing = self._filled(len(rest)) - len(rest)

@@ -47,6 +47,12 @@ class Position:
     """The argument ``learning_rate`` that the schedule was made with."""
     length_group: int = 0
     """Samples that `group_by_length` put together in this epoch."""
+    order_seed: int | None = None
+    """The seed of the order of this epoch."""
+    sampling: str | None = None
+    """The argument ``train_sampling_strategy`` that this epoch was begun with."""
+    seed: int | None = None
+    """The argument ``seed``, which the generators began from."""
     optimizer: str = ""
     parameters: tuple[tuple[str, ...], ...] = ()
     """Names of the optimizer's parameters, group by group."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from transformers import (
     TrainerCallback,
     TrainerControl,
     TrainerState,
+    set_seed,
 )
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -339,12 +340,14 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
+        ordering, of_start = self._ordering(begun=False), self._ordering(begun=self._begun)
         return EpochSampler(
-            self._order(dataset, group=self._group()),
+            self._order(dataset, ordering),
             size=len(dataset),
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            seed=ordering.seed,
             start=self._entry.start if self._entry is not None else None,
-            order_of_start=self._order(dataset, group=self._group_of_start()),
+            order_of_start=self._order(dataset, of_start),
+            seed_of_start=of_start.seed,
             multiple=self._batch() if self._evened else 1,
         )
 
@@ -353,31 +356,36 @@ class ResumableTrainer(Seq2SeqTrainer):
         """Whether the last batches of an epoch are filled up, so that all processes have one."""
         return bool(self.args.world_size > 1 and not self.args.dataloader_drop_last)
 
-    def _group(self) -> int:
-        """Return how many samples of like length are put together."""
-        return self._batch() * int(self.args.gradient_accumulation_steps)
+    def _ordering(self, *, begun: bool) -> "_Ordering":
+        """Return what the order of an epoch is made from; one that was begun keeps its own."""
+        args, before = self.args, self._before if begun else None
+        now = _Ordering(
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            strategy=str(args.train_sampling_strategy),
+            group=self._batch() * int(args.gradient_accumulation_steps),
+        )
+        if before is None:
+            return now
+        return _Ordering(
+            seed=now.seed if before.order_seed is None else before.order_seed,
+            strategy=before.sampling or now.strategy,
+            group=before.length_group or now.group,
+        )
 
-    def _group_of_start(self) -> int:
-        # The order of an epoch that was begun must not change with the batch size.
-        before, entry = self._before, self._entry
-        if before is None or entry is None or not entry.start.done:
-            return self._group()
-        return before.length_group or self._group()
+    @property
+    def _begun(self) -> bool:
+        """Whether an epoch is entered of which some samples are behind."""
+        return self._entry is not None and self._entry.start.done > 0
 
-    def _group_of_epoch(self) -> int:
-        entered = self._entry is not None and self._entry.epoch == self._epoch
-        return self._group_of_start() if entered else self._group()
-
-    def _order(self, dataset: Any, *, group: int) -> Order:
+    def _order(self, dataset: Any, ordering: "_Ordering") -> Order:
         size = len(dataset)
-        strategy = str(getattr(self.args, "train_sampling_strategy", "random"))
-        if strategy == "random":
+        if ordering.strategy == "random":
             return shuffled(size)
-        if strategy == "sequential":
+        if ordering.strategy == "sequential":
             return sequential(size)
         lengths = dataset.lengths
         return lambda generator: torch.tensor(
-            get_length_grouped_indices(lengths, group, generator=generator)
+            get_length_grouped_indices(lengths, ordering.group, generator=generator)
         )
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
@@ -473,6 +481,8 @@ class ResumableTrainer(Seq2SeqTrainer):
         return metrics if step == self.state.global_step else {}
 
     def _position(self) -> Position:
+        entered = self._entry is not None and self._entry.epoch == self._epoch
+        ordering = self._ordering(begun=entered and self._begun)
         early = self.stay_stopped or (self.control.should_training_stop and not self._stopping)
         return Position(
             step=self.state.global_step,
@@ -490,7 +500,10 @@ class ResumableTrainer(Seq2SeqTrainer):
             best_by=self.args.metric_for_best_model,
             greater_is_better=self.args.greater_is_better,
             base_rate=float(self.args.learning_rate),
-            length_group=self._group_of_epoch(),
+            length_group=ordering.group,
+            order_seed=ordering.seed,
+            sampling=ordering.strategy,
+            seed=self.args.seed,
             optimizer=self._optimizer_name(),
             parameters=parameter_groups(self.optimizer, self.model),
         )
@@ -504,6 +517,14 @@ class ResumableTrainer(Seq2SeqTrainer):
         return type(wrapped).__name__
 
     # Loading
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Go on with the generators, or begin from a changed ``seed``."""
+        before = self._before
+        if checkpoint is None or before is None or before.seed in (None, self.args.seed):
+            super()._load_rng_state(checkpoint)
+        else:
+            set_seed(self.args.seed)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self._before is None:
@@ -532,6 +553,15 @@ class ResumableTrainer(Seq2SeqTrainer):
             self._initial_global_step = self._before.counted_from
             start_time -= self._before.elapsed_s
         return super()._finalize_training(trial, num_train_samples, start_time)
+
+
+class _Ordering(NamedTuple):
+    """What the order of an epoch is made from."""
+
+    seed: int
+    strategy: str
+    group: int
+    """How many samples of like length are put together, if any are."""
 
 
 @contextmanager

@@ -23,6 +23,7 @@ OVERRIDDEN = {
     "_init_training_state",
     "_load_from_checkpoint",
     "_load_optimizer_and_scheduler",
+    "_load_rng_state",
     "_maybe_log_save_evaluate",
     "_run_epoch",
     "_save_checkpoint",
@@ -48,6 +49,7 @@ PARAMETERS = {
     ],
     "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
     "_load_optimizer_and_scheduler": ["checkpoint"],
+    "_load_rng_state": ["checkpoint"],
     "_maybe_log_save_evaluate": [
         "tr_loss",
         "grad_norm",
@@ -78,7 +80,6 @@ PARAMETERS = {
 }
 
 CALLED = {
-    "_load_rng_state": ["checkpoint"],
     "_save_optimizer_and_scheduler": ["output_dir"],
     "_save_rng_state": ["output_dir"],
     "_save_scaler": ["output_dir"],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.attempts import TRAINING, Attempt, Lab
+from tests.integration.attempts import ROWS, TRAINING, Attempt, Lab
 
 PLATEAU: dict[str, Any] = {
     "lr_scheduler_type": "reduce_lr_on_plateau",
@@ -295,6 +295,43 @@ def test_evaluation_is_that_of_today(lab: Lab) -> None:
     speed = {name: value for name, _, value in resumed.logged}
     batches = speed["eval_steps_per_second"] * speed["eval_runtime"]
     assert batches == pytest.approx(3, rel=0.05)  # five samples, two at once
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 4},
+        {"data_seed": 4},
+        {"train_sampling_strategy": "sequential"},
+        {"train_sampling_strategy": "group_by_length"},
+    ],
+    ids=lambda changed: " ".join(map(str, *changed.items())),
+)
+def test_another_order_begins_with_the_next_epoch(
+    lab: Lab, stopped: Attempt, changed: dict[str, Any]
+) -> None:
+    second = lab.attempt(stopped.checkpoint, stop_at=5, **changed)
+    third = lab.attempt(second.checkpoint, max_steps=12, **changed)
+    fresh = lab.attempt(max_steps=12, **changed)
+
+    epoch = ROWS["train"]
+    trained = stopped.trained + second.trained + third.trained
+    assert sorted(trained[:epoch]) == list(range(epoch))
+    assert trained[epoch:] == fresh.trained[epoch:]
+    assert trained[:epoch] == lab.attempt(max_steps=6).trained
+
+
+def test_another_seed_is_that_of_the_generators_too(lab: Lab, stopped: Attempt) -> None:
+    as_before = lab.attempt(stopped.checkpoint, max_steps=5)
+    changed = [lab.attempt(stopped.checkpoint, max_steps=6, seed=4) for _ in range(2)]
+    going_on = lab.attempt(
+        lab.attempt(stopped.checkpoint, stop_at=5, seed=4).checkpoint, max_steps=6, seed=4
+    )
+
+    assert changed[0].trained[:4] == as_before.trained
+    assert changed[0].values("loss")[5] != as_before.values("loss")[5]  # other dropout
+    assert changed[0].values("loss") == changed[1].values("loss")
+    assert going_on.values("loss")[6] == changed[0].values("loss")[6]
 
 
 def test_this_table_begins_with_what_it_says() -> None:
