@@ -12,6 +12,7 @@ from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
 from mmrun.training.metrics import check_metrics, greater_is_better, key_of
 from mmrun.training.schedule_options import check_schedule
+from mmrun.training.unused import unused
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,10 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
         "label_names": ["labels"],  # found by name otherwise, and label_smoothing is one too then
         **_generation(experiment),
     }
-    _check_sampling(given)
+    _refuse_inexact(given)
     check_schedule(given)
+    if idle := unused(given):
+        logger.warning("without effect: %s", "; ".join(idle))
     try:
         return Seq2SeqTrainingArguments(
             **{**defaults, **given, **_selection(given, evaluates=evaluates)},
@@ -72,7 +75,13 @@ def _refuse_missing_evaluation(experiment: Experiment, *, evaluates: bool) -> No
             )
 
 
-def _check_sampling(given: Mapping[str, Any]) -> None:
+def _refuse_inexact(given: Mapping[str, Any]) -> None:
+    if given.get("auto_find_batch_size"):
+        raise ConfigError(
+            "training.auto_find_batch_size: a batch size that depends on the memory of the machine "
+            "cannot be resumed exactly",
+            hint="find it once, and write it as per_device_train_batch_size",
+        )
     strategy = str(given.get("train_sampling_strategy", "random"))
     if strategy not in SAMPLING:
         raise ConfigError(

@@ -125,3 +125,18 @@ def test_what_transformers_refuses_is_a_configuration_error() -> None:
         arguments(**EVALUATION, save_steps=6, load_best_model_at_end=True)
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_batch_size_that_depends_on_the_machine_is_refused() -> None:
+    with pytest.raises(ConfigError, match="auto_find_batch_size") as caught:
+        arguments(auto_find_batch_size=True)
+
+    assert "per_device_train_batch_size" in caught.value.hint
+
+
+def test_what_has_no_effect_is_said_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    arguments(lr_scheduler_type="constant", warmup_steps=5, max_steps=9, num_train_epochs=2)
+
+    (warning,) = caplog.records
+    assert "training.warmup_steps (" in warning.getMessage()
+    assert "training.num_train_epochs (" in warning.getMessage()
