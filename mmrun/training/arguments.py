@@ -12,7 +12,7 @@ from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
 from mmrun.training.metrics import check_metrics, greater_is_better, key_of
 from mmrun.training.schedule_options import check_schedule
-from mmrun.training.unused import unused
+from mmrun.training.unused import say_unused
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
     }
     _refuse_inexact(given)
     check_schedule(given)
-    if idle := unused(given):
-        logger.warning("without effect: %s", "; ".join(idle))
+    say_unused(given)
     try:
         return Seq2SeqTrainingArguments(
             **{**defaults, **given, **_selection(given, evaluates=evaluates)},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -27,15 +27,15 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import TrainOutput
 
 from mmrun import faults
-from mmrun.data.sampler import EpochSampler, Order, sequential, shuffled
+from mmrun.data.sampler import EpochSampler
 from mmrun.errors import CheckpointError
 from mmrun.training.best import best_so_far
 from mmrun.training.generators import generator_states_kept
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
+from mmrun.training.ordering import Ordering
 from mmrun.training.position import (
     Entry,
     Position,
@@ -340,13 +340,13 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        ordering, of_start = self._ordering(begun=False), self._ordering(begun=self._begun)
+        ordering, of_start = self._ordering(entered=False), self._ordering(entered=True)
         return EpochSampler(
-            self._order(dataset, ordering),
+            ordering.order(dataset),
             size=len(dataset),
             seed=ordering.seed,
             start=self._entry.start if self._entry is not None else None,
-            order_of_start=self._order(dataset, of_start),
+            order_of_start=of_start.order(dataset),
             seed_of_start=of_start.seed,
             multiple=self._batch() if self._evened else 1,
         )
@@ -356,37 +356,11 @@ class ResumableTrainer(Seq2SeqTrainer):
         """Whether the last batches of an epoch are filled up, so that all processes have one."""
         return bool(self.args.world_size > 1 and not self.args.dataloader_drop_last)
 
-    def _ordering(self, *, begun: bool) -> "_Ordering":
-        """Return what the order of an epoch is made from; one that was begun keeps its own."""
-        args, before = self.args, self._before if begun else None
-        now = _Ordering(
-            seed=args.seed if args.data_seed is None else args.data_seed,
-            strategy=str(args.train_sampling_strategy),
-            group=self._batch() * int(args.gradient_accumulation_steps),
-        )
-        if before is None:
-            return now
-        return _Ordering(
-            seed=now.seed if before.order_seed is None else before.order_seed,
-            strategy=before.sampling or now.strategy,
-            group=before.length_group or now.group,
-        )
-
-    @property
-    def _begun(self) -> bool:
-        """Whether an epoch is entered of which some samples are behind."""
-        return self._entry is not None and self._entry.start.done > 0
-
-    def _order(self, dataset: Any, ordering: "_Ordering") -> Order:
-        size = len(dataset)
-        if ordering.strategy == "random":
-            return shuffled(size)
-        if ordering.strategy == "sequential":
-            return sequential(size)
-        lengths = dataset.lengths
-        return lambda generator: torch.tensor(
-            get_length_grouped_indices(lengths, ordering.group, generator=generator)
-        )
+    def _ordering(self, *, entered: bool) -> Ordering:
+        """Return what the order of an epoch is made from, or of the one that is entered."""
+        now = Ordering.of(self.args, batch=self._batch())
+        begun = entered and self._entry is not None and self._entry.start.done > 0
+        return now.kept_from(self._before) if begun and self._before is not None else now
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
         # References are compared in the order of the dataset, whatever order training takes.
@@ -482,7 +456,7 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     def _position(self) -> Position:
         entered = self._entry is not None and self._entry.epoch == self._epoch
-        ordering = self._ordering(begun=entered and self._begun)
+        ordering = self._ordering(entered=entered)
         early = self.stay_stopped or (self.control.should_training_stop and not self._stopping)
         return Position(
             step=self.state.global_step,
@@ -553,15 +527,6 @@ class ResumableTrainer(Seq2SeqTrainer):
             self._initial_global_step = self._before.counted_from
             start_time -= self._before.elapsed_s
         return super()._finalize_training(trial, num_train_samples, start_time)
-
-
-class _Ordering(NamedTuple):
-    """What the order of an epoch is made from."""
-
-    seed: int
-    strategy: str
-    group: int
-    """How many samples of like length are put together, if any are."""
 
 
 @contextmanager

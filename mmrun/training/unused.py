@@ -1,9 +1,12 @@
-"""Training arguments that others make idle: transformers passes over them without a word; pure."""
+"""Training arguments that others make idle: transformers passes over them without a word."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmrun.config.training_fields import training_value
+
+logger = logging.getLogger(__name__)
 
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon")
 _WITHOUT_ARGUMENTS = frozenset({"adafactor", "adamw_torch", "adamw_torch_fused"})
@@ -12,6 +15,12 @@ _WITHOUT_ADAM = frozenset({"adafactor", "adagrad", "rmsprop", "sgd"})
 """Optimizers that read no betas and no epsilon of Adam."""
 _WITHOUT_WARMUP = frozenset({"constant", "greedy", "reduce_lr_on_plateau"})
 _INTERVALS = ("eval", "logging", "save")
+
+
+def say_unused(arguments: Mapping[str, Any]) -> None:
+    """Name in one warning what was given in vain."""
+    if idle := unused(arguments):
+        logger.warning("without effect: %s", "; ".join(idle))
 
 
 def unused(arguments: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.training.stopping import StopWish
+from mmrun.training.unused import say_unused
 from mmrun.workflows.beginning import begin
 from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.new_run import start_run
@@ -64,6 +65,7 @@ def train(request: TrainRequest) -> str:
 
 def _say_plan(place: Place, request: TrainRequest) -> str:
     beginning = begin(place, accept_data_change=request.accept_data_change, only_look=True)
+    say_unused(place.experiment.training.arguments)
     rate = next_rate(beginning, setup_path=request.setup_path)
     plan = plan_of(beginning, next_rate=rate)
     return plan.text() if request.form == "table" else plan.json()

@@ -107,3 +107,10 @@ def test_options_that_the_schedule_lacks_are_refused(here: Runs) -> None:
 
     assert said.code == 3
     assert "error: training.lr_scheduler_kwargs: linear has no option 'num_cycles'" in said.text
+
+
+def test_what_has_no_effect_is_said_in_a_dry_run_too(here: Runs) -> None:
+    said = here.train("out", "--warmup_steps", "5", "--dry-run")
+
+    assert said.code == 0
+    assert "training.warmup_steps (the schedule constant has no warm-up)" in said.text

@@ -232,3 +232,19 @@ def test_a_schedule_with_a_memory_goes_on_as_it_was(tmp_path: Path) -> None:
 
     assert optimizer.param_groups[0]["lr"] == 0.1 * 0.25
     assert again.best == 1.0
+
+
+def test_a_rate_that_was_come_to_is_kept_by_another_number_of_groups(tmp_path: Path) -> None:
+    model = Net()
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    plateau = ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+    for loss in (1.0, 2.0):
+        plateau.step(loss)
+    before = save(tmp_path, model, optimizer, plateau)
+    optimizer = AdamW([{"params": [p]} for p in model.parameters()], lr=0.1)
+    again = ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+
+    continue_optimizer(tmp_path, optimizer=optimizer, scheduler=again, model=model, before=before)
+
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05] * 4
+    assert again.get_last_lr() == [0.05] * 4
