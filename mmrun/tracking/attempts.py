@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple, Self
 
 from mmrun.errors import TrackingError
-from mmrun.tracking.replay import Divergence, Explanation, replay_tag
+from mmrun.tracking.replay import Change, Changes, Divergence, Explanation, replay_tag
 from mmrun.tracking.store import Point
 
 FORMAT = 1
@@ -66,8 +66,8 @@ class AttemptRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     git: str | None = None
     data_version: str | None = None
-    changed_in: Mapping[str, int] = field(default_factory=dict)
-    """By setting that was ever changed, the last attempt that did so."""
+    changes: Changes = field(default_factory=dict)
+    """What this attempt and those before changed."""
     confirmed: Ranges = field(default_factory=dict)
     diverged: int = 0
     """Points of the overlap that came out otherwise than before."""
@@ -93,6 +93,10 @@ class AttemptRecord:
                 )
             content["lineage"] = tuple(Start(*entry) for entry in content["lineage"])
             content["overrides"] = {k: (old, new) for k, (old, new) in content["overrides"].items()}
+            content["changes"] = {
+                key: tuple(Change(*one) for one in made)
+                for key, made in content.get("changes", {}).items()
+            }
             return cls(**content)
         except (ValueError, KeyError, TypeError) as error:
             raise TrackingError(f"an attempt's record cannot be read: {error!r}") from error

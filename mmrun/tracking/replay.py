@@ -6,7 +6,7 @@ value that differs although nothing that could change it was changed is a fault 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmrun.tracking.store import Point
 
@@ -56,14 +56,25 @@ class Divergence(NamedTuple):
     """The changed settings that explain it."""
 
 
+class Change(NamedTuple):
+    """A setting that an attempt changed."""
+
+    attempt: int
+    old: str | None
+    new: str | None
+
+
+Changes = Mapping[str, Sequence[Change]]
+"""By setting, its changes in the order of the attempts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Which settings were changed since a point was logged, and which of them matter for it."""
 
     started: Mapping[int, int] = field(default_factory=dict)
     """By attempt, the time stamp of its start."""
-    changed_in: Mapping[str, int] = field(default_factory=dict)
-    """By setting, the last attempt that changed it."""
+    changes: Changes = field(default_factory=dict)
     looks_back: bool = False
     """Whether the schedule follows an evaluated metric, so that evaluation moves the training."""
 
@@ -73,9 +84,25 @@ class Explanation:
         logged_in = max(begun, default=0)
         return tuple(
             key
-            for key, attempt in self.changed_in.items()
-            if attempt > logged_in and can_change(key, point.key, looks_back=self.looks_back)
+            for key, changes in self.changes.items()
+            if _is_other(changes, since=logged_in)
+            and can_change(key, point.key, looks_back=self.looks_back)
         )
+
+
+def with_changes(
+    earlier: Changes, changed: Mapping[str, tuple[Any, Any]], *, attempt: int
+) -> dict[str, tuple[Change, ...]]:
+    """Return the changes so far and those of ``attempt``, which are given as (old, new)."""
+    now = {key: (Change(attempt, old, new),) for key, (old, new) in changed.items()}
+    keys = sorted(earlier.keys() | now.keys())
+    return {key: (*earlier.get(key, ()), *now.get(key, ())) for key in keys}
+
+
+def _is_other(changes: Sequence[Change], *, since: int) -> bool:
+    """Tell whether the setting has another value than in the attempt ``since``."""
+    later = [change for change in changes if change.attempt > since]
+    return bool(later) and later[0].old != later[-1].new
 
 
 def can_change(setting: str, metric: str, *, looks_back: bool = False) -> bool:

@@ -24,7 +24,7 @@ from mmrun.tracking.attempts import AttemptRecord, Overlap, Start, with_divergen
 from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.process import age_s
-from mmrun.tracking.replay import Explanation
+from mmrun.tracking.replay import Explanation, with_changes
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, UnreachableError
 from mmrun.training.schedules import LOOKING_BACK
@@ -172,10 +172,7 @@ def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
         lineage=(*(last.lineage if last else ()), start),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),
-        changed_in={
-            **(last.changed_in if last else {}),
-            **dict.fromkeys(beginning.changed, number),
-        },
+        changes=with_changes(last.changes if last else {}, beginning.changed, attempt=number),
         replay=last.replay if last else None,
         versions=source.versions,
         git=source.git_revision,
@@ -187,7 +184,7 @@ def _explanation(beginning: Beginning, record: AttemptRecord) -> Explanation:
     arguments = beginning.place.experiment.training.arguments
     return Explanation(
         started={start.attempt: start.started_ms for start in record.lineage},
-        changed_in=record.changed_in,
+        changes=record.changes,
         looks_back=training_value(arguments, "lr_scheduler_type") in LOOKING_BACK,
     )
 

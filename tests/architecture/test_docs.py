@@ -22,6 +22,8 @@ from mmrun.config.sections import SECTIONS, known_names
 from mmrun.modalities.base import Modality, Span
 from mmrun.modalities.features import FeaturesSettings
 from mmrun.modalities.image import ImageSettings
+from mmrun.training.schedule_options import OPTIONS
+from mmrun.training.schedules import LOOKING_BACK
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -225,3 +227,15 @@ def _described(text: str) -> set[str]:
 def _endings(described: set[str]) -> list[str]:
     """Return what stands for names with the same beginning, as `…_layer_norm`."""
     return [name.removeprefix("…") for name in described if name.startswith("…")]
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_the_page_has_a_formula_for_every_schedule_and_names_its_options(kind: str) -> None:
+    section = _part(ROOT / "docs/resume.md", "Learning rate")
+    table = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")]
+
+    (formula,) = [cells[1] for cells in table if kind in _described(cells[0])]
+
+    assert ("no formula" in formula) is (kind in LOOKING_BACK)
+    if kind not in LOOKING_BACK:
+        assert OPTIONS[kind] <= _described(section)

@@ -105,6 +105,14 @@ def test_other_samples_make_other_epochs(here: Runs) -> None:
     assert overrides(here, 3)["data.train_metadata_file"][1] == "fewer.tsv"
 
 
+def test_rows_that_are_too_long_now_are_left_out(here: Runs) -> None:
+    here.trained("out", steps="1")
+    changed(here, "data.max_frames=3", "training.num_train_epochs=2", steps="-1")
+
+    # One step was done of an epoch of 23 rows in batches of 4; of four rows one has four frames.
+    assert max(values(here, "loss")) == 1 + 4 + 5
+
+
 def test_evaluation_is_generated_with_the_settings_of_today(here: Runs) -> None:
     scored = ("--eval_strategy", "steps", "--eval_steps", "1", "--predict_with_generate")
     options = (*scored, "--metric_name", "chrf")

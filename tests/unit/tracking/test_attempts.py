@@ -15,7 +15,7 @@ from mmrun.tracking.attempts import (
     is_timing,
     with_divergences,
 )
-from mmrun.tracking.replay import Divergence
+from mmrun.tracking.replay import Change, Divergence
 from mmrun.tracking.store import Point
 from tests.unit.tracking.points import point
 
@@ -230,6 +230,7 @@ RECORD = AttemptRecord(
     lineage=(FIRST, SECOND),
     overrides={"training.learning_rate": ("1e-4", None)},
     confirmed={"loss": [[30, 40]]},
+    changes={"training.learning_rate": (Change(2, "1e-4", None),)},
 )
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from mmrun.tracking.replay import Divergence, Explanation, can_change, in_words, replay_tag
+from mmrun.tracking.replay import (
+    Change,
+    Changes,
+    Divergence,
+    Explanation,
+    can_change,
+    in_words,
+    replay_tag,
+    with_changes,
+)
 from tests.unit.tracking.points import point
 
 
@@ -66,23 +75,45 @@ def test_evaluation_moves_a_training_whose_schedule_looks_back(setting: str) -> 
     assert can_change(setting, "loss", looks_back=True)
 
 
+SEED, SAVING = "training.seed", "training.save_steps"
+
+
 @pytest.mark.parametrize(
-    ("logged_at", "changed_in", "because"),
+    ("logged_at", "changes", "because"),
     [
         pytest.param(1500, {}, (), id="nothing was changed"),
-        pytest.param(1500, {"training.seed": 2}, ("training.seed",), id="changed after it"),
-        pytest.param(2500, {"training.seed": 3}, ("training.seed",), id="changed by this attempt"),
-        pytest.param(2500, {"training.seed": 2}, (), id="changed before it"),
-        pytest.param(1500, {"training.save_steps": 2}, (), id="changed, but of no effect"),
-        pytest.param(500, {"training.seed": 1}, ("training.seed",), id="older than every attempt"),
+        pytest.param(1500, {SEED: [Change(2, "1", "2")]}, (SEED,), id="changed after it"),
+        pytest.param(2500, {SEED: [Change(3, "1", "2")]}, (SEED,), id="changed by this attempt"),
+        pytest.param(2500, {SEED: [Change(2, "1", "2")]}, (), id="changed before it"),
+        pytest.param(1500, {SAVING: [Change(2, "1", "2")]}, (), id="changed, but of no effect"),
+        pytest.param(500, {SEED: [Change(1, "1", "2")]}, (SEED,), id="older than every attempt"),
+        pytest.param(
+            1500, {SEED: [Change(2, "1", "2"), Change(3, "2", "1")]}, (), id="changed and back"
+        ),
+        pytest.param(
+            2500,
+            {SEED: [Change(2, "1", "2"), Change(3, "2", "1")]},
+            (SEED,),
+            id="logged in between",
+        ),
     ],
 )
-def test_only_what_was_changed_since_explains(
-    logged_at: int, changed_in: dict[str, int], because: tuple[str, ...]
+def test_only_what_is_other_than_then_explains(
+    logged_at: int, changes: Changes, because: tuple[str, ...]
 ) -> None:
-    explanation = Explanation(started={1: 1000, 2: 2000, 3: 3000}, changed_in=changed_in)
+    explanation = Explanation(started={1: 1000, 2: 2000, 3: 3000}, changes=changes)
 
     assert explanation.of(point(at=logged_at)) == because
+
+
+def test_changes_add_up_over_attempts() -> None:
+    second = with_changes({}, {SEED: ("1", "2")}, attempt=2)
+    third = with_changes(second, {SEED: ("2", "3"), SAVING: (None, "5")}, attempt=3)
+
+    assert third == {
+        SAVING: (Change(3, None, "5"),),
+        SEED: (Change(2, "1", "2"), Change(3, "2", "3")),
+    }
 
 
 @pytest.mark.parametrize(

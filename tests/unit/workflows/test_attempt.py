@@ -8,7 +8,7 @@ from mmrun.checkpoints.manifest import Selection
 from mmrun.checkpoints.policy import Saved
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
-from mmrun.tracking.replay import Divergence, Explanation
+from mmrun.tracking.replay import Change, Changes, Divergence, Explanation
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
 from mmrun.workflows.attempt import Attempt, read_pending, write_pending
@@ -28,7 +28,7 @@ class Recorded:
         *,
         number: int = 1,
         earlier: tuple[Point, ...] = (),
-        changed_in: dict[str, int] | None = None,
+        changes: Changes | None = None,
         replay: str | None = None,
     ) -> None:
         self.store = MemoryStore()
@@ -57,7 +57,7 @@ class Recorded:
             overlap=Overlap(
                 earlier,
                 from_step=start.from_step,
-                explanation=Explanation(started={1: 0, 2: 5000}, changed_in=changed_in or {}),
+                explanation=Explanation(started={1: 0, 2: 5000}, changes=changes or {}),
             ),
             clock=Clock(after_ms=5000),
             circumstances=["torch 2.12 → 2.13"],
@@ -159,7 +159,10 @@ def test_a_changed_setting_explains_another_value(
         tmp_path,
         number=2,
         earlier=(point(1.5, step=15),),
-        changed_in={"training.seed": 2, "training.save_steps": 2},
+        changes={
+            "training.seed": [Change(2, "1", "2")],
+            "training.save_steps": [Change(2, "5", "6")],
+        },
     )
 
     recorded.attempt.log({"loss": 9.5}, 15)
