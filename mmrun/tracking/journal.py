@@ -70,6 +70,7 @@ class PointLog:
 
     def diverge(self, divergences: Sequence[Divergence]) -> None:
         """Add one line that says which values came out otherwise than they had been logged."""
+        # An mmrun that knows nothing of divergences reads what is confirmed in every such line.
         self._write(json.dumps({"confirmed": [], "diverged": divergences}))
 
     def _write(self, content: str) -> None:

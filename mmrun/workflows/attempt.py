@@ -52,6 +52,7 @@ class Attempt:
         """Prepare to be told; ``circumstances`` are what else is different from before."""
         self.record = record
         self._circumstances = circumstances
+        self._replay = record.replay
         self._store = store
         self._journal = journal
         self._sender = sender
@@ -102,8 +103,9 @@ class Attempt:
     def _diverge(self, found: Sequence[Divergence], *, first: bool) -> None:
         """Write down, tell the store, and say once what came out otherwise than before."""
         self._journal.diverge(found)
-        tag = replay_tag(self._overlap.divergences, before=self.record.replay)
-        self._sender.tag(TAG, tag or "")
+        before, self._replay = self._replay, replay_tag(found, before=self._replay)
+        if self._replay is not None and self._replay != before:
+            self._sender.tag(TAG, self._replay)
         if first:
             logger.warning(
                 "%s; both are kept, and the tag %s says so",

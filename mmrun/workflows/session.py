@@ -59,6 +59,8 @@ class Session:
     attempt: Attempt
     sender: Sender
     publisher: Publisher
+    last: AttemptRecord | None
+    """The attempt before, with all that is known of its end."""
     trainer: "ResumableTrainer"
     wish: StopWish
     lease: Lease
@@ -109,7 +111,8 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
     earlier = _earlier_points(beginning)
     last_ms = max((point.timestamp_ms for point in earlier), default=0)
     clock = Clock(after_ms=max(last_ms, beginning.past.last_ms))
-    record = _record(beginning, started_ms=clock.now_ms())
+    last = _as_it_ended(beginning)
+    record = _record(beginning, last=last, started_ms=clock.now_ms())
     journal = Journal(place.output_dir / "journal", attempt=record.attempt)
     sender = Sender(place.store, place.run_id, journal)
     attempt = Attempt(
@@ -141,6 +144,7 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         attempt=attempt,
         sender=sender,
         publisher=publisher,
+        last=last,
         trainer=trainer,
         wish=wish,
         lease=lease,
@@ -156,9 +160,8 @@ def _earlier_points(beginning: Beginning) -> list[Point]:
     return [*earlier_points(store=place.store, run=place.run, journal=journal), *carried]
 
 
-def _record(beginning: Beginning, *, started_ms: int) -> AttemptRecord:
+def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int) -> AttemptRecord:
     past, source = beginning.past, beginning.source
-    last = _as_it_ended(beginning)
     number = past.attempts + 1
     start = Start(attempt=number, from_step=beginning.step, started_ms=started_ms)
     return AttemptRecord(
@@ -292,7 +295,7 @@ def _mend_status(beginning: Beginning) -> None:
 
 def _open(session: Session, *, actors: Path) -> None:
     beginning, record = session.beginning, session.attempt.record
-    _close_killed(beginning)
+    _close_killed(session)
     if beginning.past.last is None:
         record_parameters(beginning.place)
     session.attempt.open()
@@ -306,13 +309,14 @@ def _open(session: Session, *, actors: Path) -> None:
     _say_where(beginning, attempt=record.attempt)
 
 
-def _close_killed(beginning: Beginning) -> None:
+def _close_killed(session: Session) -> None:
     """Say of the attempt before that it was killed, if it could not say how it ended."""
-    last, closed = beginning.past.last, _as_it_ended(beginning)
-    if last is None or closed is None or last.ended is not None:
+    recorded, closed = session.beginning.past.last, session.last
+    if closed is None or closed == recorded:
         return
-    save_record(beginning.place.store, closed)
-    beginning.place.store.set_tags(closed.run_id, summary(closed, "killed"))
+    store = session.beginning.place.store
+    save_record(store, closed)
+    store.set_tags(closed.run_id, summary(closed, "killed"))
 
 
 def _as_it_ended(beginning: Beginning) -> AttemptRecord | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.attempts import ROWS, TRAINING, Attempt, Lab
+from tests.integration.attempts import ROWS, Attempt, Lab
 
 PLATEAU: dict[str, Any] = {
     "lr_scheduler_type": "reduce_lr_on_plateau",
@@ -332,8 +332,3 @@ def test_another_seed_is_that_of_the_generators_too(lab: Lab, stopped: Attempt) 
     assert changed[0].values("loss")[5] != as_before.values("loss")[5]  # other dropout
     assert changed[0].values("loss") == changed[1].values("loss")
     assert going_on.values("loss")[6] == changed[0].values("loss")[6]
-
-
-def test_this_table_begins_with_what_it_says() -> None:
-    assert (TRAINING["learning_rate"], TRAINING["max_steps"]) == (0.01, 9)
-    assert TRAINING["per_device_train_batch_size"] == 4
