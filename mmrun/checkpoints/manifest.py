@@ -115,6 +115,11 @@ class Manifest(Description):
         return cls(**_fields(description), created_ms=created_ms, files=files)
 
     @property
+    def reference(self) -> str:
+        """The words that mean this checkpoint and no other, whatever becomes of its run."""
+        return f"{self.run_id}@{self.step}.a{self.attempt}"
+
+    @property
     def size(self) -> int:
         """The bytes of all files."""
         return sum(entry.size for entry in self.files)

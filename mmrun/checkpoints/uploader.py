@@ -40,6 +40,10 @@ class Listener(Protocol):
         """The checkpoint of ``step`` waits for the store, ``queue_bytes`` with all that wait."""
         ...
 
+    def sending(self) -> None:
+        """An upload begins; once it has ended, another machine may go on from there."""
+        ...
+
     def sent(self, saved: Saved, *, seconds: float) -> None:
         """``saved`` is in the store now."""
         ...
@@ -297,6 +301,8 @@ class Uploader:
                 self._verify(folder, manifest)
                 self._spool.trust(waiting)
             self._spool.begin(waiting, as_=name)
+            if self._listener is not None:
+                self._listener.sending()
             remote.upload(folder, name=name, may_go_on=self._may_go_on)
 
     def _verify(self, folder: Path, manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from mmrun import __version__
-from mmrun.cli.checkpoints import TrackingUri, checkpoints
+from mmrun.cli.checkpoints import TrackingUri, Whose, checkpoints
 
 _BY_NAME = (
     "Every setting of the experiment file is also an option, by the name it has there:"
@@ -257,6 +257,36 @@ def sync(
     from mmrun.workflows.sync import sync_command
 
     typer.echo(sync_command(output_dir, tracking_uri=tracking_uri))
+
+
+@app.command()
+def history(
+    target: Whose,
+    *,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="Only this one; can be given again."),
+    ] = None,
+    form: Annotated[
+        Literal["table", "csv", "json"], typer.Option("--format", help="How it is written.")
+    ] = "table",
+    all_attempts: Annotated[
+        bool, typer.Option("--all-attempts", help="Also what a later attempt replaced.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Show the metrics of a run, each step once, as its last attempt had it."""
+    from mmrun.workflows.history import history_command
+
+    typer.echo(
+        history_command(
+            target,
+            metrics=metrics or (),
+            form=form,
+            all_attempts=all_attempts,
+            tracking_uri=tracking_uri,
+        )
+    )
 
 
 @demo.command("data")

@@ -1,4 +1,4 @@
-"""What each attempt of a run did, what counts of it, and what changed; no I/O."""
+"""What each attempt of a run did, what it did again, and what changed; no I/O."""
 
 import json
 import math
@@ -60,7 +60,7 @@ class AttemptRecord:
     ended: str | None = None
     """Why it ended: finished, failed, killed, stopped; None while it runs, or when it just died."""
     started_from: str | None = None
-    """The checkpoint that was loaded, as RUN@STEP or a path."""
+    """The checkpoint that was loaded, as RUN@STEP.a<k> or a path."""
     overrides: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     """What differs from the attempt before, as (old, new)."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +76,13 @@ class AttemptRecord:
     replay: str | None = None
     """What the tag ``mmrun.replay`` says, of this attempt and those before."""
     format: int = FORMAT
+
+    @property
+    def parent(self) -> int | None:
+        """The attempt of this run whose checkpoint was loaded; None where that is not said."""
+        run_id, _, which = (self.started_from or "").partition("@")
+        attempt = which.partition(".a")[2]
+        return int(attempt) if run_id == self.run_id and attempt.isdigit() else None
 
     def to_json(self) -> str:
         """Return the record as JSON that people can read."""
@@ -115,40 +122,6 @@ def with_divergences(record: AttemptRecord, divergences: Sequence[Divergence]) -
 def is_timing(key: str) -> bool:
     """Tell metrics that measure the machine, and so differ each time, from the others."""
     return key.startswith("mmrun/") or key.endswith(("_runtime", "_per_second"))
-
-
-def effective_history(
-    points: Iterable[Point], *, lineage: Sequence[Start], confirmed: Mapping[int, Ranges]
-) -> list[Point]:
-    """Return, per metric and step, the value of the last attempt that did that step.
-
-    A point belongs to the last attempt that had started at its time stamp. Where later attempts
-    started before its step, it counts only if the last of them confirmed it: one between that died
-    before it came to that step takes nothing away. ``confirmed`` is by attempt. The result is in
-    the order of metric, step.
-    """
-    starts = sorted(lineage, key=lambda start: start.started_ms)
-    steps = {
-        attempt: {key: [(r[0], r[1]) for r in ranges] for key, ranges in by_key.items()}
-        for attempt, by_key in confirmed.items()
-    }
-    newest: dict[tuple[str, int], Point] = {}
-    for point in points:
-        redone_by = [
-            start.attempt
-            for start in starts
-            if start.started_ms > point.timestamp_ms and start.from_step < point.step
-        ]
-        if redone_by and not _is_confirmed(point, steps.get(redone_by[-1], {})):
-            continue
-        known = newest.get((point.key, point.step))
-        if known is None or known.timestamp_ms <= point.timestamp_ms:
-            newest[point.key, point.step] = point
-    return sorted(newest.values(), key=lambda point: (point.key, point.step))
-
-
-def _is_confirmed(point: Point, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
-    return any(first <= point.step <= last for first, last in ranges.get(point.key, ()))
 
 
 class Overlap:

@@ -123,6 +123,12 @@ class Attempt:
         """Log how much waits for the store."""
         self.log({"mmrun/queue_bytes": float(queue_bytes)}, step)
 
+    def sending(self) -> None:
+        """Record what was confirmed: who goes on from the checkpoint may not have the journal."""
+        with self._one_record:
+            if self._overlap.confirmed() and not self.closing:
+                save_record(self._store, self._current())
+
     def sent(self, saved: Saved, *, seconds: float) -> None:
         """Log how long an upload took."""
         self.log({"mmrun/upload_s": seconds}, saved.step)

@@ -67,7 +67,7 @@ class Beginning:
         if self.found is None:
             return None
         manifest = self.found.manifest
-        return f"{manifest.run_id}@{manifest.step}" if manifest else str(self.found.path)
+        return manifest.reference if manifest else str(self.found.path)
 
 
 def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginning:

@@ -6,14 +6,16 @@ from functools import cached_property
 from pathlib import Path
 
 from mmrun.checkpoints.at_once import at_once
+from mmrun.checkpoints.policy import Lineage
 from mmrun.config.loading import Override, flat_tree, load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError
-from mmrun.tracking.attempts import AttemptRecord
-from mmrun.tracking.journal import read_journals
+from mmrun.tracking.attempts import AttemptRecord, Start
+from mmrun.tracking.history import Trail, effective_history, trail_of
+from mmrun.tracking.journal import read_confirmed, read_journals
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Point, Run, RunStore
-from mmrun.workflows.records import last_record
+from mmrun.workflows.records import all_records, last_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,37 @@ def read_past(store: RunStore, run: Run, run_file: RunFile | None) -> Past:
     if last is not None:
         known |= {attempt: step for attempt, step, _ in last.lineage}
     return Past(last=last, lineage=tuple(sorted(known.items())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """Every point that attempts of a run logged, and what is needed to tell which of them count."""
+
+    points: Sequence[Point]
+    trail: Trail
+
+    def effective(self, *, until: int | None = None) -> list[Point]:
+        """Return what counts on the way to the last attempt, or to the attempt ``until``."""
+        return effective_history(self.points, self.trail, until=until)
+
+
+def read_logged(store: RunStore, run: Run, *, journal: Path) -> Logged:
+    """Read what the store has of a run and, where ``journal`` is its, what waits there."""
+    trail = trail_of(all_records(store, run.run_id), journaled=read_confirmed(journal))
+    points = earlier_points(store=store, run=run, journal=journal)
+    return Logged(points=points, trail=trail)
+
+
+def read_journaled(journal: Path, *, lineage: Lineage) -> Logged:
+    """Read what this disk alone knows; an attempt begins with the first point that it logged."""
+    by_attempt = read_journals(journal)
+    starts = [
+        Start(attempt, from_step, min(point.timestamp_ms for point in by_attempt[attempt]))
+        for attempt, from_step in lineage
+        if by_attempt.get(attempt)
+    ]
+    points = [point for points in by_attempt.values() for point in points]
+    return Logged(points=points, trail=Trail(lineage=starts, confirmed=read_confirmed(journal)))
 
 
 def earlier_points(*, store: RunStore, run: Run, journal: Path) -> list[Point]:

@@ -89,6 +89,9 @@ class Hints:
     def queued(self, step: int, *, queue_bytes: int) -> None:
         """Nothing is said of it."""
 
+    def sending(self) -> None:
+        """Nothing is said of it."""
+
     def sent(self, saved: Saved, *, seconds: float) -> None:
         """Say it, and count it."""
         self.count += 1

@@ -1,6 +1,7 @@
 """What the store knows of a run's attempts: their records, and the tags for people."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmrun.errors import TrackingError
@@ -43,7 +44,17 @@ def save_record(store: RunStore, record: AttemptRecord) -> None:
 
 
 def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
-    """Return the record of the newest attempt, or None where there was none.
+    """Return the record of the newest attempt, or None where there was none."""
+    return next(_newest_first(store, run_id), None)
+
+
+def all_records(store: RunStore, run_id: str) -> Sequence[AttemptRecord]:
+    """Return the records of all attempts, the oldest first."""
+    return list(_newest_first(store, run_id))[::-1]
+
+
+def _newest_first(store: RunStore, run_id: str) -> Iterator[AttemptRecord]:
+    """Read one record after the other.
 
     One that cannot be read is passed over: a damaged record must not stop the run for ever.
     """
@@ -55,7 +66,6 @@ def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
     for number in sorted(numbers, reverse=True):
         text = artifacts.read(f"{FOLDER}/{number}.json")
         try:
-            return AttemptRecord.from_json(text or "")
+            yield AttemptRecord.from_json(text or "")
         except TrackingError as error:
             logger.warning("attempt %d of run %s: %s", number, run_id, error)
-    return None

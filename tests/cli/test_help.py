@@ -15,6 +15,7 @@ from mmrun.cli.main import run
         ["generate", "--help"],
         ["checkpoints"],
         ["checkpoints", "list", "--help"],
+        ["history", "--help"],
         ["demo"],
         ["demo", "data", "--help"],
         ["demo", "run", "--help"],

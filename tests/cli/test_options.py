@@ -26,6 +26,8 @@ demo run: --help nothing, --verbose nothing
 generate: --config_path value, --help nothing, --metric_name value, --modality value,\
  --model_name_or_path value, --output_dir value, --resume_from_checkpoint value, --set value,\
  --setup_path value, --task value, --verbose nothing
+history: --all-attempts boolean, --format value, --help nothing, --metric value,\
+ --tracking_uri value, --verbose nothing
 setup: --config_path value, --do_dataset boolean, --do_model boolean, --do_processor boolean,\
  --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing

@@ -12,8 +12,8 @@ from mmrun.checkpoints.found import Found, RemovedMeanwhile, found_at
 from mmrun.checkpoints.manifest import Description, Manifest
 from mmrun.errors import CheckpointError, UsageError
 from mmrun.files import folder_whole
-from mmrun.workflows.checkpoints.target import find_referred, lineage_of
 from mmrun.workflows.checkpoints.writing import prepare, writing
+from mmrun.workflows.target import find_referred, lineage_of
 
 _NOT_OF_A_MODEL = (".pt", ".pth", ".bin", ".safetensors", ".jsonl")
 _STATE = frozenset(

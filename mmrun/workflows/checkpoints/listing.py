@@ -1,7 +1,7 @@
 """What ``mmrun checkpoints list`` shows: every checkpoint of a run, and what is wrong with it."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Literal
@@ -15,7 +15,8 @@ from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import is_timing
 from mmrun.workflows.checkpoints.sizes import in_words
-from mmrun.workflows.checkpoints.target import Target, find_target, lineage_of, only_local
+from mmrun.workflows.columns import aligned
+from mmrun.workflows.target import Target, find_target, lineage_of, only_local
 
 _Place = Where | Literal["spool"]
 _METRICS_SHOWN = 3
@@ -232,14 +233,7 @@ def _table(rows: Sequence[Row], *, run_id: str | None, warning: str | None) -> s
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join([*lines, *_aligned(cells, widths)])
-
-
-def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
-    for line in cells:
-        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        yield "  ".join(padded).rstrip()
+    return "\n".join([*lines, aligned(cells)])
 
 
 def _metrics(row: Row) -> str:

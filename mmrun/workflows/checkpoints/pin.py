@@ -5,7 +5,7 @@ from pathlib import Path
 from mmrun.checkpoints.archive import Archive
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import CheckpointError, UsageError
-from mmrun.workflows.checkpoints.target import NOWHERE, find_referred, lineage_of
+from mmrun.workflows.target import NOWHERE, find_referred, lineage_of
 
 
 def pin_command(

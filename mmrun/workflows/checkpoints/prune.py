@@ -13,8 +13,8 @@ from mmrun.config.loading import load_experiment
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.checkpoints.sizes import in_words
-from mmrun.workflows.checkpoints.target import find_target, lineage_of
 from mmrun.workflows.records import last_record
+from mmrun.workflows.target import find_target, lineage_of
 
 
 def prune_command(

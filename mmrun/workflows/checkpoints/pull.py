@@ -10,8 +10,8 @@ from mmrun.checkpoints.found import Found, copy_whole, found_at
 from mmrun.checkpoints.plain import STATE
 from mmrun.errors import UsageError
 from mmrun.files import write_whole
-from mmrun.workflows.checkpoints.target import find_referred, lineage_of
 from mmrun.workflows.checkpoints.writing import prepare, writing
+from mmrun.workflows.target import find_referred, lineage_of
 
 
 def pull_command(

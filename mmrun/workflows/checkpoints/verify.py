@@ -8,7 +8,7 @@ from mmrun.checkpoints.entry import Entry
 from mmrun.checkpoints.remote import NO_MANIFEST, RemoteCheckpoints
 from mmrun.errors import CheckpointError
 from mmrun.progress import progress
-from mmrun.workflows.checkpoints.target import Target, find_target
+from mmrun.workflows.target import Target, find_target
 
 _REMOVED = "removed meanwhile"
 """Said of what a training, or a prune, removed while it was verified; that is no fault."""

@@ -29,6 +29,9 @@ class Told:
         assert queue_bytes > 0
         self.queued_steps.append(step)
 
+    def sending(self) -> None:
+        """Not of interest."""
+
     def sent(self, saved: Saved, *, seconds: float) -> None:
         self.sent_steps.append(saved.step)
 

@@ -52,6 +52,9 @@ class Told:
     def queued(self, step: int, *, queue_bytes: int) -> None:
         """Not of interest."""
 
+    def sending(self) -> None:
+        """Not of interest."""
+
     def sent(self, saved: Saved, *, seconds: float) -> None:
         """Not of interest."""
 

@@ -11,7 +11,6 @@ from mmrun.tracking.attempts import (
     Overlap,
     Start,
     changes,
-    effective_history,
     is_timing,
     with_divergences,
 )
@@ -21,100 +20,6 @@ from tests.unit.tracking.points import point
 
 FIRST = Start(attempt=1, from_step=0, started_ms=1000)
 SECOND = Start(attempt=2, from_step=20, started_ms=2000)
-THIRD = Start(attempt=3, from_step=30, started_ms=3000)
-
-
-@pytest.mark.parametrize(
-    ("points", "lineage", "confirmed", "values"),
-    [
-        pytest.param(
-            [(10, 1100, 1.0), (20, 1200, 2.0)], [FIRST], {}, {10: 1.0, 20: 2.0}, id="one attempt"
-        ),
-        pytest.param(
-            [(20, 1200, 2.0), (30, 1300, 3.0), (30, 2100, 3.5)],
-            [FIRST, SECOND],
-            {},
-            {20: 2.0, 30: 3.5},
-            id="a later attempt replaces what it did again",
-        ),
-        pytest.param(
-            [(20, 1200, 2.0), (30, 1300, 3.0), (40, 1400, 4.0)],
-            [FIRST, SECOND],
-            {},
-            {20: 2.0},
-            id="what nobody did again does not count",
-        ),
-        pytest.param(
-            [(30, 1300, 3.0), (40, 1400, 4.0)],
-            [FIRST, SECOND],
-            {2: {"loss": [[30, 30]]}},
-            {30: 3.0},
-            id="a confirmed point counts",
-        ),
-        pytest.param(
-            [(30, 1300, 3.0), (40, 1400, 4.0)],
-            [FIRST, SECOND],
-            {2: {"other": [[30, 40]]}},
-            {},
-            id="confirmed for another metric only",
-        ),
-        pytest.param(
-            [(30, 1300, 3.0), (40, 1400, 4.0)],
-            [FIRST, SECOND, THIRD],
-            {2: {"loss": [[30, 40]]}},
-            {30: 3.0},
-            id="what the second confirmed, the third must confirm beyond its start",
-        ),
-        pytest.param(
-            [(30, 1300, 3.0), (40, 1400, 4.0)],
-            [FIRST, SECOND, THIRD],
-            {2: {"loss": [[30, 40]]}, 3: {"loss": [[40, 40]]}},
-            {30: 3.0, 40: 4.0},
-            id="confirmed by both",
-        ),
-        pytest.param(
-            [(20, 1200, 2.0), (20, 2000, 2.5)],
-            [FIRST, SECOND],
-            {},
-            {20: 2.5},
-            id="the step of the checkpoint itself, logged again",
-        ),
-        pytest.param(
-            [(10, 500, 1.0), (20, 600, 2.0)],
-            [SECOND],
-            {},
-            {10: 1.0, 20: 2.0},
-            id="a history copied to a fork is older than its first attempt",
-        ),
-        pytest.param(
-            [(10, 1100, 1.0), (10, 1100, 1.0), (10, 1150, 1.5)],
-            [FIRST],
-            {},
-            {10: 1.5},
-            id="one value a step",
-        ),
-    ],
-)
-def test_effective_history(
-    points: list[tuple[int, int, float]],
-    lineage: list[Start],
-    confirmed: dict[int, dict[str, list[list[int]]]],
-    values: dict[int, float],
-) -> None:
-    given = [point(value, step=step, at=at) for step, at, value in points]
-
-    history = effective_history(given, lineage=lineage, confirmed=confirmed)
-
-    assert {p.step: p.value for p in history} == values
-    assert len(history) == len(values)
-
-
-def test_the_order_of_the_points_does_not_matter() -> None:
-    points = [point(n, step=n * 10, at=1000 + n, key=key) for n in range(5) for key in "ab"]
-
-    history = effective_history(reversed(points), lineage=[SECOND, FIRST], confirmed={})
-
-    assert [(p.key, p.step) for p in history] == [(k, s) for k in "ab" for s in (0, 10, 20)]
 
 
 @pytest.mark.parametrize(
@@ -165,18 +70,6 @@ def test_every_divergence_is_remembered() -> None:
         Divergence("loss", 40, 40, -1.0),
         Divergence("loss", 50, 50, -1.0),
     ]
-
-
-def test_replaying_an_overlap_keeps_the_history_of_a_run_left_alone() -> None:
-    alone = [point(s / 7, step=s, at=1000 + s) for s in range(10, 70, 10)]
-    overlap = Overlap(alone[:4], from_step=20)
-    again = [point(p.value, step=p.step, at=2000 + p.step) for p in alone[2:]]
-    logged = alone[:4] + [p for p in again if overlap.decide(p) != "confirm"]
-
-    history = effective_history(logged, lineage=[FIRST, SECOND], confirmed={2: overlap.confirmed()})
-
-    assert [(p.step, p.value) for p in history] == [(p.step, p.value) for p in alone]
-    assert len(logged) == len(alone)
 
 
 @pytest.mark.parametrize(

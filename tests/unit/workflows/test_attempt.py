@@ -91,6 +91,18 @@ def test_an_open_attempt_is_on_record_before_its_first_step(tmp_path: Path) -> N
     recorded.end()
 
 
+def test_what_was_confirmed_is_on_record_before_a_checkpoint_is_sent(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2, earlier=(point(1.5, step=15),))
+    recorded.attempt.log({"loss": 1.5}, 15)
+
+    recorded.attempt.sending()
+
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert record.confirmed == {"loss": [[15, 15]]}
+    recorded.end()
+
+
 def test_a_log_line_is_sent_with_one_time_stamp(tmp_path: Path) -> None:
     recorded = Recorded(tmp_path)
 

@@ -8,8 +8,8 @@ from mmrun.checkpoints.entry import Entry
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.remote import NO_MANIFEST
 from mmrun.checkpoints.spool import Spool
-from mmrun.workflows.checkpoints.target import Target
 from mmrun.workflows.checkpoints.verify import verified, was_removed
+from mmrun.workflows.target import Target
 from tests.unit.checkpoints.samples import RUN, Place
 
 UNFINISHED = Entry(name="checkpoint-5", step=5, manifest=None, problem=NO_MANIFEST)
@@ -51,6 +51,6 @@ def test_what_a_training_rotates_away_meanwhile_is_not_broken(tmp_path: Path) ->
     place = Place(tmp_path)
     place.save(5)
     local = Rotated(place.local.folder)
-    target = Target(local=local, spool=Spool(place.spool), run_id=RUN, store=None)
+    target = Target(local=local, spool=Spool(place.spool), journal=tmp_path, run_id=RUN, store=None)
 
     assert list(verified(target)) == [("checkpoint-5 (here)", "removed meanwhile")]

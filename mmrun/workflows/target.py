@@ -1,4 +1,4 @@
-"""Whose checkpoints a command is about: those of an output folder, or of a run."""
+"""What a command is about: an output folder, which knows its run, or a run."""
 
 import re
 from dataclasses import dataclass
@@ -24,10 +24,11 @@ _RUN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A run, and the places in which its checkpoints may be."""
+    """A run, and the places in which its checkpoints and metrics may be."""
 
     local: LocalCheckpoints
     spool: Spool
+    journal: Path
     run_id: str | None
     store: RunStore | None
     lineage: Lineage = ()
@@ -37,7 +38,7 @@ class Target:
         """Return the store and the run; without them the command has nothing to work on."""
         if self.store is None or self.run_id is None:
             raise TrackingError(
-                self.warning or "no run is known whose checkpoints could be in a store",
+                self.warning or "no run is known that a store could be asked for",
                 hint="give the id of the run, and --tracking_uri if it is not in the usual place",
             )
         return self.store, self.run_id
@@ -122,6 +123,7 @@ def _of_folder(folder: Path, *, uri: str | None) -> Target | None:
     return Target(
         local=local,
         spool=Spool(folder / "spool", run_id=run_id),
+        journal=folder / "journal",
         run_id=run_id,
         store=store,
         lineage=run_file.lineage if run_file else (),
@@ -133,7 +135,7 @@ def _of_run(words: str, *, uri: str | None) -> Target:
     if not _RUN.fullmatch(words):
         raise UsageError(
             f"{words!r} is neither an output folder nor the id of a run",
-            hint="write 'mmrun checkpoints list OUTPUT_DIR', or the run's 32 characters",
+            hint="give the folder that 'mmrun train' wrote to, or the run's 32 characters",
         )
     store = _open(uri, recorded=None)
     try:
@@ -145,7 +147,13 @@ def _of_run(words: str, *, uri: str | None) -> Target:
             f"{words} is neither an output folder nor a run: {error}",
             hint=error.hint or "check MLFLOW_TRACKING_URI",
         ) from error
-    return Target(local=NOWHERE, spool=Spool(NOWHERE.folder), run_id=words, store=store)
+    return Target(
+        local=NOWHERE,
+        spool=Spool(NOWHERE.folder),
+        journal=NOWHERE.folder,
+        run_id=words,
+        store=store,
+    )
 
 
 def _open(given: str | None, *, recorded: str | None) -> RunStore:
