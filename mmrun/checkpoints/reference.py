@@ -1,7 +1,7 @@
 """How a user points at a checkpoint: ``latest``, ``best``, ``500``, ``RUN@500``, a URI, a path."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -36,6 +36,13 @@ class Reference:
     def named(self) -> bool:
         """Whether exactly one checkpoint is meant, so that no other one will do instead."""
         return self.which not in ("latest", "best")
+
+    def of_run(self, run_id: str) -> "Reference":
+        """Return the same with the run in words, as it can be given anywhere."""
+        return replace(self, run_id=run_id, text=f"{run_id}@{self.text}")
+
+
+LATEST = Reference(text="latest", which="latest")
 
 
 def parse(text: str) -> Reference | None:

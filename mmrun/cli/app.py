@@ -143,6 +143,7 @@ def train(
     overwrite_output_dir: Annotated[
         bool | None, _switch("overwrite_output_dir", "Start a new run and remove the old files.")
     ] = None,
+    fork: Annotated[bool, typer.Option("--fork", help="Begin a new run from REF.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     form: Annotated[
         Literal["table", "json"], typer.Option("--format", help="How a dry run is written.")
@@ -186,6 +187,7 @@ def train(
             setup_path=setup_path,
             resume_from_checkpoint=resume_from_checkpoint,
             overwrite_output_dir=overwrite_output_dir,
+            fork=fork,
             dry_run=dry_run,
             form=form,
             steal=steal,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmrun import faults
 from mmrun.errors import TrackingError
 from mmrun.files import write_whole
 from mmrun.tracking.replay import Divergence
@@ -25,6 +26,8 @@ from mmrun.tracking.store import Point
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"attempt-(\d+)(\.carried)?\.jsonl")
+_LINE = 25
+"""So many points that came with a checkpoint make a line: a fork brings a whole history along."""
 CARRIED = 0
 """The attempt under which ``read_journals`` lists points that came with a checkpoint."""
 
@@ -163,8 +166,9 @@ class Journal:
             repr(point) for journaled in read_journals(self.folder).values() for point in journaled
         }
         new = [point for point in points if repr(point) not in known]
-        if new:
-            self._carried.append(new)
+        for start in range(0, len(new), _LINE):
+            self._carried.append(new[start : start + _LINE])
+            faults.reach("journal.carried")
 
     def unsent(self) -> list[Point]:
         """Return the points that the server is not known to have, of every attempt here."""

@@ -16,6 +16,7 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
 from mmrun.checkpoints.publisher import Publisher
+from mmrun.files import write_whole
 from mmrun.tracking.attempts import (
     AttemptRecord,
     Decision,
@@ -235,7 +236,7 @@ class Saver:
 def write_pending(folder: Path, points: Iterable[Point]) -> None:
     """Let a checkpoint carry points that the server has not acknowledged yet."""
     lines = (json.dumps(asdict(point)) for point in points)
-    (folder / PENDING).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(folder / PENDING, "".join(f"{line}\n" for line in lines))
 
 
 def read_pending(folder: Path) -> list[Point]:

@@ -9,19 +9,19 @@ from typing import Any
 from mmrun.checkpoints.archive import Archive, NothingSaved
 from mmrun.checkpoints.found import Found, found_at
 from mmrun.checkpoints.local import LocalCheckpoints
-from mmrun.checkpoints.reference import Reference
+from mmrun.checkpoints.reference import LATEST
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.loading import flat
 from mmrun.errors import CheckpointError, DataError
 from mmrun.provenance.data import data_version, same_data
 from mmrun.provenance.source import SourceState, source_state
 from mmrun.tracking.attempts import changes
-from mmrun.workflows.past import Past, read_past
+from mmrun.workflows.inheritance import Inheritance, bring, inheritance
+from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.place import Place
 
 logger = logging.getLogger(__name__)
 
-LATEST = Reference(text="latest", which="latest")
 LENGTHS = frozenset({"training.max_steps", "training.num_train_epochs"})
 """What decides when a training is done; it may change without anything being lost."""
 
@@ -32,12 +32,16 @@ class Beginning:
 
     place: Place
     past: Past
+    before: Past
+    """What the attempt is compared with: ``past``, or the source's where a fork begins."""
     found: Found | None
     checkpoint: Path | None
     """The folder of ``found``, if it was brought here."""
     data: str
     changed: Mapping[str, tuple[Any, Any]]
     source: SourceState
+    inheritance: Inheritance | None = None
+    """What a fork takes over, where it begins."""
 
     @property
     def step(self) -> int:
@@ -66,8 +70,14 @@ class Beginning:
         """The checkpoint in words, for the record."""
         if self.found is None:
             return None
-        manifest = self.found.manifest
+        manifest = self.inheritance.manifest if self.inheritance else self.found.manifest
         return manifest.reference if manifest else str(self.found.path)
+
+    @property
+    def forked_from(self) -> str | None:
+        """The source's checkpoint for people, where a fork begins."""
+        source = self.inheritance.manifest if self.inheritance is not None else None
+        return f"{source.run_id}@{source.step}" if source is not None else None
 
 
 def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginning:
@@ -83,10 +93,11 @@ def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginni
         CheckpointError: the reference means nothing, or nothing is whole.
     """
     past = read_past(place.store, place.run, place.run_file) if place.run else Past()
-    changed = changes(past.flat_config, flat(place.experiment)) if past.last else {}
+    earlier = source_past(past, store=place.store, origin=place.origin)
+    changed = changes(earlier.flat_config, flat(place.experiment)) if earlier.last else {}
     cache = None if only_look else place.output_dir / ".digests.json"
     data = data_version(place.experiment, cache=cache)
-    if data_differs(past, data) and not accept_data_change:
+    if data_differs(earlier, data) and not accept_data_change:
         _refuse_changed_data(changed)
     found, checkpoint = _find_checkpoint(place, past, only_look=only_look)
     if found is not None:
@@ -94,11 +105,13 @@ def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginni
     return Beginning(
         place=place,
         past=past,
+        before=earlier,
         found=found,
         checkpoint=checkpoint,
         data=data,
         changed=changed,
         source=source_state(),
+        inheritance=inheritance(place, found, checkpoint),
     )
 
 
@@ -138,7 +151,7 @@ def _find_checkpoint(
     place: Place, past: Past, *, only_look: bool
 ) -> tuple[Found | None, Path | None]:
     if place.run is None and place.reference is None:
-        return None, None
+        return _of_origin(place, only_look=only_look)
     reference = place.reference or LATEST
     try:
         if only_look:
@@ -147,10 +160,18 @@ def _find_checkpoint(
     except NothingSaved:
         if place.reference is not None:
             raise
-        if (origin := _plain_origin(past)) is not None:
-            return found_at(origin), origin
+        if place.origin is not None:
+            return _of_origin(place, only_look=only_look)
+        if (plain := _plain_origin(past)) is not None:
+            return found_at(plain), plain
         logger.info("run %s has no checkpoint yet: it starts again at step 0", place.run_id)
         return None, None
+
+
+def _of_origin(place: Place, *, only_look: bool) -> tuple[Found | None, Path | None]:
+    if place.origin is None:
+        return None, None
+    return bring(place, place.origin, only_look=only_look)
 
 
 def _plain_origin(past: Past) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmrun.checkpoints.found import Found
 from mmrun.checkpoints.policy import Lineage, Saved, superseded
-from mmrun.checkpoints.reference import Reference
+from mmrun.checkpoints.reference import LATEST, Reference
 from mmrun.collector import collect_as_usual
 from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment, Split
@@ -20,7 +20,7 @@ from mmrun.progress import hide_library_bars, progress
 from mmrun.tracking import launcher, orphan
 from mmrun.training.metrics import check_metrics
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.beginning import LATEST, archive
+from mmrun.workflows.beginning import archive
 from mmrun.workflows.generation_run import GenerationRun
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, find_place

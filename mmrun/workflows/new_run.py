@@ -16,6 +16,7 @@ from mmrun.tracking.store import RunStore
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, comparable
+from mmrun.workflows.which_fork import FORKED_TAG, STARTED_TAG
 
 STARTING = ".mmrun.starting"
 _NONCE_TAG = "mmrun.start"
@@ -30,7 +31,8 @@ def start_run(beginning: Beginning) -> Place:
     knows: the next start finds it by its tag and removes it.
     """
     place = beginning.place
-    _refuse_own_origin(beginning)
+    if beginning.inheritance is None:
+        _refuse_own_origin(beginning)
     clear(place.output_dir)
     store, note = place.store, place.output_dir / STARTING
     lost = note.read_text(encoding="utf-8") if note.exists() else None
@@ -47,11 +49,14 @@ def start_run(beginning: Beginning) -> Place:
             store.delete(orphan.run_id)
     tags = {launcher.OWN_TAG: "1", launcher.ROLE_TAG: "training", **_source_tags(beginning.source)}
     if beginning.started_from is not None:
-        tags["mmrun.started_from"] = beginning.started_from
+        tags[STARTED_TAG] = beginning.started_from
+    if beginning.forked_from is not None:
+        tags[FORKED_TAG] = beginning.forked_from
     store.set_tags(run.run_id, tags)
     place = replace(place, run=run, launched=None)
     record_run(place, ())
     note.unlink()
+    faults.reach("run.noted")
     return place
 
 

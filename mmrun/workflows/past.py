@@ -16,6 +16,7 @@ from mmrun.tracking.journal import read_confirmed, read_journals
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Point, Run, RunStore
 from mmrun.workflows.records import all_records, last_record
+from mmrun.workflows.which_fork import Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,13 @@ def read_past(store: RunStore, run: Run, run_file: RunFile | None) -> Past:
     if last is not None:
         known |= {attempt: step for attempt, step, _ in last.lineage}
     return Past(last=last, lineage=tuple(sorted(known.items())))
+
+
+def source_past(past: Past, *, store: RunStore, origin: Origin | None) -> Past:
+    """Return what the next attempt is compared with: of a fork's first one, that is the source."""
+    if past.last is not None or origin is None:
+        return past
+    return read_past(store, store.read(origin.run_id), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

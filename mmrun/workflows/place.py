@@ -3,11 +3,10 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.found import found_at, manifest_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.config.loading import Override, fingerprint
@@ -18,9 +17,11 @@ from mmrun.tracking.address import tracking_uri
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.store import Run, RunStore
-from mmrun.workflows.output_folder import refuse_foreign, run_of_checkpoints
-from mmrun.workflows.past import read_past
+from mmrun.workflows.output_folder import refuse_foreign
+from mmrun.workflows.past import Past, read_past, source_past
+from mmrun.workflows.which_fork import STARTED_TAG, Origin, origin_asked, origin_of, refuse_other
 from mmrun.workflows.which_run import Claims, which_run
+from mmrun.workflows.whose import is_bare, is_plain, run_of_folder, run_of_reference
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,11 @@ class Place:
     launched: Run | None
     """The run that `mlflow run` made before it started us."""
     reference: Reference | None
+    """The checkpoint of the run that was asked for."""
     fresh: bool
     """Whether what an earlier run left in the folder is to be removed."""
+    origin: Origin | None = None
+    """Where a fork begins that has no checkpoint of its own yet."""
 
     @property
     def run_id(self) -> str:
@@ -87,8 +91,11 @@ class Place:
         return self.run.experiment_id
 
 
-def find_place(wanted: Wanted) -> Place:
-    """Resolve folder, store and run from what was asked for; changes nothing."""
+def find_place(wanted: Wanted, *, fork: bool = False) -> Place:
+    """Resolve folder, store and run from what was asked for; changes nothing.
+
+    A ``fork`` is a new run that begins with the reference, or one that was begun so already.
+    """
     reference = parse(wanted.resume_from_checkpoint or "")
     folder = _folder(wanted.output_dir, wanted.experiment)
     if folder is not None:
@@ -98,20 +105,23 @@ def find_place(wanted: Wanted) -> Place:
     environment = launcher.environment_run(store, os.environ)
     own = environment is not None and launcher.is_own(environment)
     fresh = _fresh(wanted, folder, run_file)
-    folder_run = _run_of_folder(folder, run_file)
-    run_id = which_run(
-        Claims(
-            reference=folder_run if _is_bare(reference) else _run_of(reference),
-            environment=environment.run_id if environment is not None and own else None,
-            folder=folder_run,
-        ),
-        fresh=fresh,
+    claims = Claims(
+        reference=run_of_reference(reference),
+        environment=environment.run_id if environment is not None and own else None,
+        folder=run_of_folder(folder, run_file),
     )
+    origin = None
+    if fork and not is_plain(reference):
+        run_id, origin = _forked(reference, claims, store=store, folder=folder, fresh=fresh)
+        reference = None
+    else:
+        run_id = _continued(reference, claims, fresh=fresh)
     if run_id is None:
         store.ping()  # before anything is made for a run that could not be recorded
     run = store.read(run_id) if run_id is not None else None
     _refuse_plain_in_run(reference, run)
-    experiment = wanted.experiment or _stored(store, run, run_file, wanted.overrides)
+    origin = origin or (origin_of(run) if run is not None else None)
+    experiment = wanted.experiment or _stored(store, run, run_file, origin, wanted.overrides)
     output_dir = _folder(wanted.output_dir, experiment) or _no_folder()
     if run is None and reference is not None and reference.path is None:
         raise CheckpointError(
@@ -127,7 +137,44 @@ def find_place(wanted: Wanted) -> Place:
         launched=None if own else environment,
         reference=reference,
         fresh=fresh,
+        origin=origin,
     )
+
+
+def _continued(reference: Reference | None, claims: Claims, *, fresh: bool) -> str | None:
+    """Return the run that goes on; `latest` alone is that of the output folder's."""
+    if is_bare(reference):
+        claims = replace(claims, reference=claims.folder)
+    return which_run(claims, fresh=fresh)
+
+
+def _forked(
+    reference: Reference | None,
+    claims: Claims,
+    *,
+    store: RunStore,
+    folder: Path | None,
+    fresh: bool,
+) -> tuple[str | None, Origin | None]:
+    """Return the fork that goes on and what it begins with; None: a new one, and as its tag says.
+
+    Schedulers start the same command again.
+    """
+    if is_bare(reference):
+        claims = replace(claims, reference=claims.environment or claims.folder)
+    named = reference.path if reference is not None else None
+    asked = origin_asked(reference, claims, manifest=manifest_at(named) if named else None)
+    if folder is None:
+        raise UsageError(
+            "a fork needs an output folder of its own",
+            hint=f"--fork --output_dir NEW --resume_from_checkpoint {asked.reference.text}",
+        )
+    if claims.folder is None or (fresh and claims.folder != asked.run_id):
+        return None, asked
+    run = store.read(claims.folder)
+    refuse_other(run, asked=asked, folder=folder)
+    logger.info("run %s is that fork of run %s already: it goes on", run.run_id, asked.run_id)
+    return run.run_id, asked if named else None
 
 
 def open_store(
@@ -187,24 +234,11 @@ def _other_under_dvc(experiment: Experiment | None, run_file: RunFile | None) ->
     return not same
 
 
-def _is_bare(reference: Reference | None) -> bool:
-    """Whether a reference names no run: `latest` is that of the output folder's."""
-    return reference is not None and reference.which is not None and reference.run_id is None
-
-
-def _run_of(reference: Reference | None) -> str | None:
-    if reference is None or reference.path is None:
-        return reference.run_id if reference is not None else None
-    if not (reference.path / manifests.MANIFEST).exists():
-        return None
-    return manifest_at(reference.path).run_id
-
-
 def _refuse_plain_in_run(reference: Reference | None, run: Run | None) -> None:
     if reference is None or reference.path is None or run is None:
         return
-    began_there = run.tags.get("mmrun.started_from") == str(reference.path.resolve())
-    if _run_of(reference) is None and not began_there:
+    began_there = run.tags.get(STARTED_TAG) == str(reference.path.resolve())
+    if run_of_reference(reference) is None and not began_there:
         found_at(reference.path)  # what is no checkpoint at all is refused as that
         raise UsageError(
             f"{reference.path} belongs to no run, and the output folder to run {run.run_id}",
@@ -212,18 +246,17 @@ def _refuse_plain_in_run(reference: Reference | None, run: Run | None) -> None:
         )
 
 
-def _run_of_folder(folder: Path | None, run_file: RunFile | None) -> str | None:
-    if run_file is not None:
-        return run_file.run_id
-    return run_of_checkpoints(folder) if folder is not None else None
-
-
 def _stored(
-    store: RunStore, run: Run | None, run_file: RunFile | None, overrides: Sequence[Override]
+    store: RunStore,
+    run: Run | None,
+    run_file: RunFile | None,
+    origin: Origin | None,
+    overrides: Sequence[Override],
 ) -> Experiment:
-    if run is None:
+    if run is None and origin is None:
         raise UsageError(
             "there is no experiment file, and no run whose configuration could be used",
             hint="give --config_path FILE, or --resume_from_checkpoint RUN_ID@latest",
         )
-    return read_past(store, run, run_file).experiment(overrides)
+    past = read_past(store, run, run_file) if run is not None else Past()
+    return source_past(past, store=store, origin=origin).experiment(overrides)

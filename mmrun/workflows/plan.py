@@ -22,6 +22,8 @@ class Plan:
     where: str | None = None
     """``local``, ``remote`` (in the store), or ``path``."""
     from_step: int = 0
+    forked_from: str | None = None
+    """RUN@STEP that a fork begins with."""
     rejected: Sequence[str] = ()
     again: int = 0
     """How many steps were done before and will be done again, as far as is known."""
@@ -36,7 +38,7 @@ class Plan:
     def text(self) -> str:
         """Say it in lines."""
         lines = [
-            f"run         {self.run_id or 'a new one'}",
+            f"run         {self.run_id or 'a new one'}{self._source()}",
             f"folder      {self.output_dir}",
             f"attempt     {self.attempt}",
             f"checkpoint  {self._checkpoint()}",
@@ -62,6 +64,9 @@ class Plan:
         ]
         return "\n".join(lines)
 
+    def _source(self) -> str:
+        return f", a fork of {self.forked_from}" if self.forked_from is not None else ""
+
     def _checkpoint(self) -> str:
         if self.checkpoint is None:
             return "none: from step 0"
@@ -74,7 +79,7 @@ class Plan:
 
 def plan_of(beginning: Beginning, *, next_rate: NextRate) -> Plan:
     """Put what was decided into words."""
-    place, found, last = beginning.place, beginning.found, beginning.past.last
+    place, found, last = beginning.place, beginning.found, beginning.before.last
     source = beginning.source
     return Plan(
         run_id=place.run.run_id if place.run is not None else None,
@@ -83,10 +88,11 @@ def plan_of(beginning: Beginning, *, next_rate: NextRate) -> Plan:
         checkpoint=_name(found) if found is not None else None,
         where=found.where if found is not None else None,
         from_step=beginning.step,
+        forked_from=beginning.forked_from,
         rejected=[str(one) for one in found.rejected] if found is not None else (),
         again=max(beginning.past.reached(place.output_dir / "journal") - beginning.step, 0),
         changed=beginning.changed,
-        data_changed=data_differs(beginning.past, beginning.data),
+        data_changed=data_differs(beginning.before, beginning.data),
         code=(
             (last.git, source.git_revision)
             if last is not None and last.git != source.git_revision

@@ -32,6 +32,7 @@ from mmrun.training.stopping import StopWish
 from mmrun.workflows.attempt import Attempt, Saver, read_pending
 from mmrun.workflows.averaging import average_last
 from mmrun.workflows.beginning import LENGTHS, Beginning
+from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
 from mmrun.workflows.past import earlier_points
 from mmrun.workflows.publishing import Hints, publisher_of
@@ -74,6 +75,7 @@ class Session:
 def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) -> str:
     """Train to the end, from the checkpoint or from step 0, and return what is to be said."""
     with _said_if_refused(beginning):
+        beginning = _settled(beginning)
         session = _prepare(beginning, recipe, wish=wish, lease=lease)
         total = session.trainer.total_steps(beginning.checkpoint)
         if _was_done(session, total):
@@ -102,6 +104,20 @@ def _said_if_refused(beginning: Beginning) -> Iterator[None]:
             status: RunStatus = "KILLED" if stopped else "FAILED"
             beginning.place.store.set_status(beginning.place.run_id, status)
         raise
+
+
+def _settled(beginning: Beginning) -> Beginning:
+    """Let a fork have its first checkpoint; from then on it is a run like any other."""
+    if beginning.inheritance is not None and beginning.checkpoint is not None:
+        found, checkpoint = make_own(
+            beginning.inheritance,
+            beginning.checkpoint,
+            place=beginning.place,
+            attempt=beginning.past.attempts + 1,
+        )
+        beginning = replace(beginning, found=found, checkpoint=checkpoint)
+    remove_scratch(beginning.place.output_dir)
+    return beginning
 
 
 def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lease) -> Session:
@@ -153,10 +169,10 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
 
 def _earlier_points(beginning: Beginning) -> list[Point]:
     place = beginning.place
-    if place.run is None or not beginning.past.attempts:
-        return []
-    journal = place.output_dir / "journal"
     carried = read_pending(beginning.checkpoint) if beginning.checkpoint is not None else []
+    if place.run is None or not beginning.past.attempts:
+        return carried
+    journal = place.output_dir / "journal"
     return [*earlier_points(store=place.store, run=place.run, journal=journal), *carried]
 
 
@@ -333,7 +349,10 @@ def _as_it_ended(beginning: Beginning) -> AttemptRecord | None:
 
 def _say_where(beginning: Beginning, *, attempt: int) -> None:
     run_id = beginning.place.run_id
-    if attempt == 1:
+    if beginning.forked_from is not None:
+        source = beginning.forked_from
+        logger.info("run %s, a fork of %s: attempt %d", run_id, source, attempt)
+    elif attempt == 1:
         logger.info("run %s, attempt 1, from step %d", run_id, beginning.step)
     else:
         logger.info("run %s goes on: attempt %d, from step %d", run_id, attempt, beginning.step)

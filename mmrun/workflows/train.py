@@ -38,6 +38,7 @@ class TrainRequest:
     setup_path: Path | None = None
     resume_from_checkpoint: str | None = None
     overwrite_output_dir: bool | None = None
+    fork: bool = False
     dry_run: bool = False
     form: Literal["table", "json"] = "table"
     """How a dry run is written."""
@@ -56,7 +57,7 @@ def train(request: TrainRequest) -> str:
         orphan.stop_with_wrapper()
     wish = StopWish()
     with wish.listening():
-        place = find_place(request)
+        place = find_place(request, fork=request.fork)
         if request.dry_run:
             return _say_plan(place, request)
         with folder_lock(place.output_dir), ExitStack() as held:

@@ -42,11 +42,14 @@ def which_run(claims: Claims, *, fresh: bool) -> str | None:
     }
     if len(set(named.values())) > 1:
         said = ", ".join(f"{where} is of run {run}" for where, run in named.items())
-        raise UsageError(
-            f"two runs are meant: {said}",
-            hint="give another --output_dir for the other run, or leave one of them out",
-        )
+        raise UsageError(f"two runs are meant: {said}", hint=_two_runs(claims))
     return next(iter(named.values()), None)
+
+
+def _two_runs(claims: Claims) -> str:
+    if claims.environment is not None or claims.reference is None:
+        return "give another --output_dir for the other run, or leave one of them out"
+    return "give a new --output_dir: the run goes on there, or with --fork a new one begins from it"
 
 
 def _refuse_overwriting(claims: Claims) -> None:
@@ -57,5 +60,5 @@ def _refuse_overwriting(claims: Claims) -> None:
         if run is not None and run == claims.folder:
             raise UsageError(
                 f"--overwrite_output_dir true removes the checkpoints of the run that {where}",
-                hint="leave one of the two out, or give another --output_dir",
+                hint="leave one of the two out, or begin a new run with --fork --output_dir NEW",
             )

@@ -32,7 +32,7 @@ setup: --config_path value, --do_dataset boolean, --do_model boolean, --do_proce
  --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing
 sync: --help nothing, --tracking_uri value, --verbose nothing
-train: --accept-data-change boolean, --config_path value, --dry-run boolean,\
+train: --accept-data-change boolean, --config_path value, --dry-run boolean, --fork boolean,\
  --format value, --help nothing, --help-training maybe, --modality value, --output_dir value,\
  --overwrite_output_dir boolean, --resume_from_checkpoint value, --set value, --setup_path value,\
  --steal boolean, --task value, --verbose nothing

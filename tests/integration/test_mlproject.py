@@ -46,6 +46,11 @@ def stations(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Station]:
     run_id = project.record.run_id
     said = project.done(*launch, "-e", "train", "--run-id", run_id, "-P", "max_steps=30")
     seen["attached"] = _station(project, said)
+    words = ("-P", "fork=true", "-P", f"resume_from_checkpoint={run_id}@latest")
+    said = project.done(
+        *launch, "-e", "train", *words, "-P", "output_dir=outputs/fork", "-P", "max_steps=35"
+    )
+    seen["forked"] = _station(project, said)
     said = project.interrupt(*launch, *arguments, "-P", "max_steps=100000", at="step 40:")
     seen["stopped"] = _station(project, said)
     return seen
@@ -94,10 +99,18 @@ def test_a_launcher_s_run_that_ended_is_removed_by_the_next_command(
     assert stations["attached"].others == []
 
 
+def test_a_fork_uses_the_launcher_s_run(stations: Mapping[str, Station]) -> None:
+    (fork,) = stations["forked"].others
+
+    assert fork.tags["mmrun.forked_from"] == f"{stations['main'].training.run_id}@30"
+    assert (fork.tags["mmrun.role"], fork.status) == ("training", "FINISHED")
+
+
 def test_a_training_does_not_outlive_its_launcher(stations: Mapping[str, Station]) -> None:
     stopped = stations["stopped"]
 
     assert "stopped: stopped by the end of mlflow run or dvc at step" in stopped.said
     assert stopped.training.run_id == stations["main"].training.run_id
     assert stopped.training.status == "KILLED"
-    assert [run.status for run in stopped.others] == ["KILLED"]
+    launched = [run for run in stopped.others if run.tags["mmrun.role"] == "launcher"]
+    assert [run.status for run in launched] == ["KILLED"]

@@ -63,6 +63,7 @@ def test_a_new_run_has_every_field_of_a_plan(project: Project) -> None:
         "checkpoint": None,
         "where": None,
         "from_step": 0,
+        "forked_from": None,
         "rejected": [],
         "again": 0,
         "changed": {},

@@ -121,6 +121,18 @@ def test_points_of_a_checkpoint_are_taken_over_once_and_sent_first(tmp_path: Pat
     assert [p.step for p in read_journals(tmp_path)[CARRIED]] == [10, 20]
 
 
+def test_a_history_that_was_taken_over_in_part_is_completed(tmp_path: Path) -> None:
+    points = [point(step=step) for step in range(60)]
+    Journal(tmp_path, attempt=1).import_unsent(points)
+    file = tmp_path / "attempt-1.carried.jsonl"
+    whole, torn, *_ = file.read_text().splitlines(keepends=True)
+    file.write_text(whole + torn[:20])
+
+    Journal(tmp_path, attempt=2).import_unsent(points)
+
+    assert sorted(Journal(tmp_path, attempt=2).unsent()) == points
+
+
 def test_what_an_attempt_confirmed_is_remembered_and_not_sent(tmp_path: Path) -> None:
     journal = Journal(tmp_path, attempt=2)
     journal.append([point(step=30)])
