@@ -51,12 +51,12 @@ class Beginning:
     @property
     def circumstances(self) -> tuple[str, ...]:
         """What else than settings is different from the last attempt, in words."""
-        last, source = self.past.last, self.source
+        last, source = self.before.last, self.source
         if last is None:
             return ()
         different = {
             "the code": last.git != source.git_revision or source.dirty,
-            "the data": data_differs(self.past, self.data),
+            "the data": data_differs(self.before, self.data),
             "the machine": last.host != source.host,
         }
         versions = changes(last.versions, source.versions)

@@ -125,7 +125,7 @@ def _csv(rows: Sequence[Row]) -> str:
 def _json(rows: Sequence[Row]) -> str:
     # JSON has no word for what is no number: it is a string there, which float() reads.
     tree = [
-        {**asdict(row), "value": row.value if math.isfinite(row.value) else str(row.value)}
+        {**asdict(row), "value": row.value if math.isfinite(row.value) else json.dumps(row.value)}
         for row in rows
     ]
     return json.dumps(tree, indent=1, ensure_ascii=False)

@@ -106,10 +106,12 @@ def inheritance(place: Place, found: Found | None, folder: Path | None) -> Inher
 
 def _journal_beside(found: Found) -> Path:
     """Return the journal of the output folder that a checkpoint lies in, if it lies in one."""
-    output_dir = (found.path or Path()).parent.parent
-    run_file = read_run_file(output_dir) if found.where == "path" else None
-    ours = run_file is not None and found.manifest and run_file.run_id == found.manifest.run_id
-    return output_dir / "journal" if ours else NOWHERE.folder
+    above = found.path.parents if found.where == "path" and found.path is not None else ()
+    for output_dir in above:
+        run_file = read_run_file(output_dir)
+        if run_file is not None and found.manifest and run_file.run_id == found.manifest.run_id:
+            return output_dir / "journal"
+    return NOWHERE.folder
 
 
 def make_own(

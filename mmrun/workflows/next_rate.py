@@ -115,7 +115,8 @@ def _position(beginning: Beginning, loader: Mapping[str, Any]) -> Position | Non
     if found.path is not None:
         position = read_position(found.path)
     else:
-        stored = RemoteCheckpoints(beginning.place.store.artifacts(beginning.place.run_id))
+        run_id = found.manifest.run_id if found.manifest else beginning.place.run_id
+        stored = RemoteCheckpoints(beginning.place.store.artifacts(run_id))
         text = stored.read(found.name, NAME)
         position = None if text is None else parse_position(text, place=found.name)
     shape = {name: loader[name] for name in ("size", "batch", "accumulation")}

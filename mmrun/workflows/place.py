@@ -235,11 +235,10 @@ def _other_under_dvc(experiment: Experiment | None, run_file: RunFile | None) ->
 
 
 def _refuse_plain_in_run(reference: Reference | None, run: Run | None) -> None:
-    if reference is None or reference.path is None or run is None:
+    if reference is None or reference.path is None or not is_plain(reference):
         return
-    began_there = run.tags.get(STARTED_TAG) == str(reference.path.resolve())
-    if run_of_reference(reference) is None and not began_there:
-        found_at(reference.path)  # what is no checkpoint at all is refused as that
+    found_at(reference.path)  # what is no checkpoint at all is refused as that
+    if run is not None and run.tags.get(STARTED_TAG) != str(reference.path.resolve()):
         raise UsageError(
             f"{reference.path} belongs to no run, and the output folder to run {run.run_id}",
             hint="give a new --output_dir: a checkpoint of another program starts a new run",

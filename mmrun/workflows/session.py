@@ -277,7 +277,8 @@ def _finish_quietly(session: Session, total: int) -> str:
         raise UsageError(
             f"the run is done at step {beginning.step}, so these would have no effect: "
             f"{', '.join(unused)}",
-            hint=f"raise --max_steps above {total}, or start a new run in another folder",
+            hint=f"raise --max_steps above {total}, or begin a new run from an older step: --fork "
+            f"--output_dir NEW --resume_from_checkpoint {beginning.place.run_id}@STEP",
         )
     place = beginning.place
     # No attempt was opened, so none supersedes anything.

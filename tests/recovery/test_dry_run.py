@@ -22,8 +22,14 @@ IN_JSON = ("--format", "json")
 
 def dry_run(project: Project, *options: str) -> tuple[str, Collection[str]]:
     """Return what a dry run says, and every module that it imported."""
-    words = ["train", "--config_path", "experiment.yaml", "--dry-run", *options]
-    code = f"from mmrun.cli.main import run; code = run({words!r})"
+    return said_and_imported(
+        project, "train", "--config_path", "experiment.yaml", "--dry-run", *options
+    )
+
+
+def said_and_imported(project: Project, *words: str) -> tuple[str, Collection[str]]:
+    """Return what a command says, which must succeed, and every module that it imported."""
+    code = f"from mmrun.cli.main import run; code = run({list(words)!r})"
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; {code}; print(); print(code, *sys.modules)"],
         cwd=project.folder,

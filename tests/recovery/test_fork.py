@@ -11,6 +11,7 @@ import torch
 from mmrun.tracking.mlflow_store import MlflowStore
 from tests.recovery.project import STEPS, Project, RunRow
 from tests.recovery.test_changed_on_resume import assert_refused
+from tests.recovery.test_dry_run import HEAVY, said_and_imported
 from tests.recovery.test_history import effective, shown
 
 
@@ -148,23 +149,41 @@ def test_what_is_changed_at_a_fork_is_said_and_recorded(killed: Project, alone: 
     assert {place: value for place, value in history.items() if place[1] <= 18} == until
 
 
+def test_the_history_is_that_of_the_way_to_the_checkpoint(killed: Project, alone: Project) -> None:
+    killed.train_until(  # which leaves the checkpoint of step 18 behind
+        "checkpoint.renamed@18!,step@19",
+        *("--resume_from_checkpoint", "12", "--learning_rate", "0.0005"),
+    )
+    left = "out/train/superseded/a1/checkpoint-18"
+    assert run_of(killed, "out") in (killed.folder / left / "manifest.json").read_text()
+
+    done = killed.mmrun(*fork(killed, "--learning_rate", "0.001", reference=left))
+
+    assert done.code == 0, done.said
+    assert_forked(killed, alone, at=18, source=run_of(killed, "out"))
+
+
 def test_a_fork_is_planned_and_nothing_is_made(finished: Project) -> None:
     before = source_as_it_is(finished)
     source = run_of(finished, "out")
     words = fork(finished, "--dry-run", "--learning_rate", "0.0005")
 
-    text = finished.mmrun(*words).said.splitlines()
+    text, modules = said_and_imported(finished, *words)
     plan = json.loads(finished.mmrun(*words, "--format", "json").said)
 
-    assert text == [
+    assert HEAVY.isdisjoint(modules)
+    assert text.splitlines() == [
         f"run         a new one, a fork of {source}@12",
         "folder      new",
         "attempt     1",
         "checkpoint  checkpoint-12, in the store",
+        "rate        step 13: 0.0005 (constant)",
         "changes     training.learning_rate: 0.001 → 0.0005",
     ]
     assert (plan["run_id"], plan["forked_from"]) == (None, f"{source}@12")
     assert (plan["from_step"], plan["again"]) == (12, 0)
+    epochs = finished.mmrun(*words, "--num_train_epochs", "3", "--max_steps", "-1").said
+    assert "rate        step 13: 0.0005 (constant)" in epochs.splitlines()
     assert not (finished.folder / "new").exists()
     assert source_as_it_is(finished) == before
 
@@ -177,3 +196,10 @@ def test_other_data_behind_the_same_paths_is_refused_as_on_a_resume(finished: Pr
 
     assert_refused(done, code=4, naming="the data behind the same paths changed")
     assert [run.run_id for run in finished.runs()] == [run_of(finished, "out")]
+
+
+def test_a_folder_that_is_not_there_is_named(finished: Project) -> None:
+    done = finished.mmrun(*fork(finished, reference="out/train/checkpoint-99"))
+
+    assert_refused(done, code=5, naming="no checkpoint folder out/train/checkpoint-99")
+    assert not (finished.folder / "new").exists()

@@ -13,6 +13,7 @@ from mmrun.tracking.journal import Journal, read_journals
 from mmrun.tracking.store import Point
 from tests.mlflow_server import free_port
 from tests.recovery.project import History, Project
+from tests.recovery.test_dry_run import HEAVY, said_and_imported
 
 
 def shown(project: Project, *options: str, of: str = "out") -> Sequence[Mapping[str, Any]]:
@@ -126,6 +127,13 @@ def test_without_its_store_a_folder_shows_what_it_has(killed: Project, alone: Pr
     assert header.split() == ["METRIC", "STEP", "VALUE", "ATTEMPT", "TIME"]
     losses = {step: value for (key, step), value in alone.history.items() if key == "loss"}
     assert {int(line.split()[1]): float(line.split()[2]) for line in lines} == losses
+
+
+def test_it_imports_nothing_heavy(killed: Project) -> None:
+    said, modules = said_and_imported(killed, "history", "out", "--metric", "eval_loss")
+
+    assert said.startswith("METRIC")
+    assert HEAVY.isdisjoint(modules)
 
 
 def test_what_cannot_be_shown_is_said_in_two_lines(killed: Project) -> None:
