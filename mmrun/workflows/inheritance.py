@@ -16,7 +16,7 @@ from mmrun import faults
 from mmrun.checkpoints.archive import Archive
 from mmrun.checkpoints.entry import folder_name
 from mmrun.checkpoints.found import Found
-from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.local import LocalCheckpoints, not_saved
 from mmrun.checkpoints.manifest import Manifest
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import CheckpointError
@@ -107,11 +107,11 @@ def inheritance(place: Place, found: Found | None, folder: Path | None) -> Inher
 def _journal_beside(found: Found) -> Path:
     """Return the journal of the output folder that a checkpoint lies in, if it lies in one."""
     above = found.path.parents if found.where == "path" and found.path is not None else ()
-    for output_dir in above:
-        run_file = read_run_file(output_dir)
-        if run_file is not None and found.manifest and run_file.run_id == found.manifest.run_id:
-            return output_dir / "journal"
-    return NOWHERE.folder
+    output_dir = next((folder.parent for folder in above if folder.name == "train"), None)
+    run_file = read_run_file(output_dir) if output_dir is not None else None
+    if output_dir is None or run_file is None or found.manifest is None:
+        return NOWHERE.folder
+    return output_dir / "journal" if run_file.run_id == found.manifest.run_id else NOWHERE.folder
 
 
 def make_own(
@@ -121,9 +121,12 @@ def make_own(
     source = inherited.manifest
     local = LocalCheckpoints(place.output_dir / "train", run_id=place.run_id)
     partial = local.partial(source.step)
-    partial.rmdir()
-    folder.rename(partial)
-    write_pending(partial, inherited.history)
+    try:
+        partial.rmdir()
+        folder.rename(partial)
+        write_pending(partial, inherited.history)
+    except OSError as error:
+        raise not_saved(source.step, local.folder, error) from error
     manifest = local.finish(
         partial,
         source.model_copy(update={"run_id": place.run_id, "attempt": attempt}),
