@@ -1,7 +1,8 @@
 """From where an attempt goes on, and what is different from the one before; changes nothing."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,20 @@ class Beginning:
         return f"{source.run_id}@{source.step}" if source is not None else None
 
 
-def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginning:
+def begin(
+    place: Place,
+    *,
+    accept_data_change: bool,
+    only_look: bool,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Beginning:
     """Compare data and configuration with the last attempt's, and find the checkpoint.
 
     Args:
         place: Where the training happens.
         accept_data_change: Whether other data behind the same paths is wanted.
         only_look: Whether nothing may change: the checkpoint is not brought here then.
+        meanwhile: What this thread is to do while another one finds and verifies the checkpoint.
 
     Raises:
         DataError: the data behind the same paths changed.
@@ -99,7 +107,10 @@ def begin(place: Place, *, accept_data_change: bool, only_look: bool) -> Beginni
     data = data_version(place.experiment, cache=cache)
     if data_differs(earlier, data) and not accept_data_change:
         _refuse_changed_data(changed)
-    found, checkpoint = _find_checkpoint(place, past, only_look=only_look)
+    with ThreadPoolExecutor(1, thread_name_prefix="mmrun-finder") as beside:
+        finding = beside.submit(_find_checkpoint, place, past, only_look=only_look)
+        meanwhile()
+        found, checkpoint = finding.result()
     if found is not None:
         _refuse_average(found)
     return Beginning(

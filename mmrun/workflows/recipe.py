@@ -1,5 +1,6 @@
 """What a training is made of: arguments, data, processor, model, all ready to use."""
 
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mmrun.training.trainer import CheckpointSink, ResumableTrainer
 
 logger = logging.getLogger(__name__)
+
+_NEEDED = ("mmrun.data.dataset", "mmrun.models.build", "mmrun.training.trainer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,12 @@ class Recipe:
         logging.getLogger("transformers.trainer_callback").setLevel(logging.ERROR)
         patience = self.experiment.training.early_stopping_patience
         return [EarlyStoppingCallback(early_stopping_patience=patience)] if patience else []
+
+
+def import_libraries() -> None:
+    """Import what a recipe and its training need: most of the time until the first step."""
+    for module in _NEEDED:
+        importlib.import_module(module)
 
 
 def prepare_recipe(beginning: Beginning, *, setup_path: Path | None) -> Recipe:

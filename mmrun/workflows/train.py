@@ -19,7 +19,7 @@ from mmrun.workflows.next_rate import next_rate
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, find_place
 from mmrun.workflows.plan import plan_of
-from mmrun.workflows.recipe import prepare_recipe
+from mmrun.workflows.recipe import import_libraries, prepare_recipe
 from mmrun.workflows.session import work
 
 
@@ -81,7 +81,12 @@ def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitSta
         place = replace(place, run=place.store.read(place.run_id))
         if place.fresh:
             _make_room(place, request)
-    beginning = begin(place, accept_data_change=request.accept_data_change, only_look=False)
+    beginning = begin(
+        place,
+        accept_data_change=request.accept_data_change,
+        only_look=False,
+        meanwhile=import_libraries,
+    )
     recipe = prepare_recipe(beginning, setup_path=request.setup_path)
     if lease is None:
         beginning = replace(beginning, place=start_run(beginning))
