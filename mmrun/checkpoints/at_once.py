@@ -58,6 +58,32 @@ def at_once(
     return [results[place] for place in range(len(every))]
 
 
+def beside(task: Callable[[], Result]) -> Callable[[], Result]:
+    """Begin ``task`` in another thread; what is returned waits for its result, or its error.
+
+    Who is stopped before asks for nothing, and the process may end.
+    """
+    results: list[Result] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(task())
+        except BaseException as error:  # noqa: BLE001 (raised again by who asks)
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+
+    def result() -> Result:
+        thread.join()
+        if failed:
+            raise failed[0]
+        return results[0]
+
+    return result
+
+
 def _taken(todo: deque[tuple[int, Item]]) -> tuple[int, Item] | None:
     try:
         return todo.popleft()

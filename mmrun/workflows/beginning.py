@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmrun.checkpoints.archive import Archive, NothingSaved
+from mmrun.checkpoints.at_once import beside
 from mmrun.checkpoints.found import Found, found_at
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import LATEST
@@ -107,10 +107,9 @@ def begin(
     data = data_version(place.experiment, cache=cache)
     if data_differs(earlier, data) and not accept_data_change:
         _refuse_changed_data(changed)
-    with ThreadPoolExecutor(1, thread_name_prefix="mmrun-finder") as beside:
-        finding = beside.submit(_find_checkpoint, place, past, only_look=only_look)
-        meanwhile()
-        found, checkpoint = finding.result()
+    finding = beside(lambda: _find_checkpoint(place, past, only_look=only_look))
+    meanwhile()
+    found, checkpoint = finding()
     if found is not None:
         _refuse_average(found)
     return Beginning(

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from mmrun.checkpoints.at_once import Stopped, at_once
+from mmrun.checkpoints.at_once import Stopped, at_once, beside
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -42,3 +42,20 @@ def test_a_single_item_is_not_begun_either() -> None:
 
 def test_the_end_of_the_process_does_not_wait_for_the_threads() -> None:
     assert all(at_once(lambda _: threading.current_thread().daemon, range(20)))
+
+
+def test_what_is_done_beside_is_waited_for_by_who_asks() -> None:
+    may_end = threading.Event()
+    result = beside(lambda: (may_end.wait(10), threading.current_thread().daemon))
+
+    may_end.set()
+
+    assert result() == (True, True)
+
+
+def test_what_fails_beside_is_told_to_who_asks() -> None:
+    def fail() -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        beside(fail)()
