@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[3]
 CHILD = """
 import signal, sys
 from mmrun.tracking import orphan
-signal.signal(orphan.SIGNAL, lambda *_: sys.exit("told"))
+def told(*_):
+    signal.signal(orphan.SIGNAL, signal.SIG_IGN)  # it may come twice, from kernel and watcher
+    sys.exit("told")
+signal.signal(orphan.SIGNAL, told)
 orphan.stop_with_wrapper()
 print("ready", flush=True)
 signal.sigtimedwait([signal.SIGALRM], {seconds})
