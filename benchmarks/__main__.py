@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.place import machine, workplace
 
-NAMES = ("stall", "whole", "transfer", "frozen", "latest")
+NAMES = ("stall", "whole", "transfer", "frozen", "latest", "resume")
 
 
 def main() -> None:

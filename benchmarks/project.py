@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmrun.workflows.demo_data import write_demo_data
 
+MMRUN = Path(sys.executable).with_name("mmrun")
 EXPERIMENT = """\
 data:
   dataset_type: features2text
@@ -99,11 +100,10 @@ def write_project(
 
 def mmrun(project: Path, words: str, *, uri: str | None = None) -> str:
     """Run a command of the installed command line, which must succeed; return what it said."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     done = subprocess.run(
-        [Path(sys.executable).with_name("mmrun"), *words.split()],
+        [MMRUN, *words.split()],
         cwd=project,
-        env=kept | ({"MLFLOW_TRACKING_URI": uri} if uri is not None else {}),
+        env=outside() | ({"MLFLOW_TRACKING_URI": uri} if uri is not None else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -112,3 +112,8 @@ def mmrun(project: Path, words: str, *, uri: str | None = None) -> str:
     if done.returncode:
         raise RuntimeError(f"mmrun {words}:\n{done.stdout}")
     return done.stdout
+
+
+def outside() -> dict[str, str]:
+    """Return this process's environment without what would lead a project to other runs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
