@@ -41,6 +41,8 @@ class MmrunError(Exception):
         super().__init__(told)
         self.hint = _AFTER_WORKER if in_worker else hint
         self.more = more
+        self.said = False
+        """Whether another process has told the user already."""
 
 
 class UsageError(MmrunError):

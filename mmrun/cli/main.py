@@ -1,9 +1,10 @@
 """The entry point; the only place where an error becomes an exit code."""
 
 import logging
+import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -12,23 +13,33 @@ from mmrun.cli.command_line import Settings, read_command_line
 from mmrun.collector import collect_rarely
 from mmrun.config.masking import hidden, remember_words
 from mmrun.errors import MmrunError, StopRequested, UsageError
+from mmrun.training.processes import Launched, Leader
 
 _INTERRUPTED = 130
 _FAILED = 1
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; of several processes the first one does, and the others follow."""
     collect_rarely()
-    sys.exit(run(sys.argv[1:]))
+    argv, launched = sys.argv[1:], Launched.of(os.environ)
+    if launched.rank > 0:
+        sys.exit(_exit_code(lambda: _follow(launched), argv))
+    code = run(argv)
+    Leader(launched).end(code)
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    return _exit_code(lambda: _run(argv), argv)
+
+
+def _exit_code(command: Callable[[], int], argv: Sequence[str]) -> int:
     remember_words(argv)
     verbose = "--verbose" in argv
     try:
-        return _run(argv)
+        return command()
     except MmrunError as error:
         _trace(verbose)
         return _say(error)
@@ -45,13 +56,33 @@ def run(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     line = read_command_line(command, argv, settings_of=_settings_of)
-    _log_to_stderr(verbose=line.verbose)
+    _refuse_several(line.argv)
+    _log_to_stderr(logging.DEBUG if line.verbose else logging.INFO)
     code = command.main(
         args=line.argv, prog_name="mmrun", standalone_mode=False, obj=tuple(line.settings)
     )
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
+
+
+def _follow(launched: Launched) -> int:
+    from mmrun.workflows.follow import follow
+
+    # What there is to say, the first process says.
+    _log_to_stderr(logging.ERROR)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    return follow(launched)
+
+
+def _refuse_several(argv: Sequence[str]) -> None:
+    """Refuse a command that would be the same work for each of several processes."""
+    launched = Launched.of(os.environ)
+    if launched.several and argv[0] not in {"train", "--help", "--version"}:
+        raise UsageError(
+            f"mmrun {argv[0]} works in one process, and {launched.size} were started",
+            hint="start it without torchrun",
+        )
 
 
 def _settings_of(called: str) -> Settings | None:
@@ -68,6 +99,8 @@ def _usage_error(error: typer.BadParameter) -> UsageError:
 
 
 def _say(error: MmrunError) -> int:
+    if error.said:
+        return error.exit_code
     stopped = isinstance(error, StopRequested)
     for problem in (str(error), *error.more):
         typer.echo(hidden(f"{'stopped' if stopped else 'error'}: {problem}"), err=True)
@@ -99,10 +132,10 @@ class _Plain(logging.Formatter):
         return f"{record.levelname.lower()}: {text}" if record.levelno > logging.INFO else text
 
 
-def _log_to_stderr(*, verbose: bool) -> None:
+def _log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("mmrun").setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger("mmrun").setLevel(level)

@@ -1,8 +1,9 @@
 """Not to train on when the wrapper that started us is gone.
 
-`mlflow run` and `dvc repro` die alone when they are stopped, and a trainer would run on as an
-orphan. Linux tells a process that its parent has died; a wrapper further up (a shell stands
-between) is watched, and so is the parent where the kernel does not tell.
+`mlflow run` and `dvc repro` die alone when they are stopped, and so does `torchrun` when it is
+killed; a trainer would run on as an orphan. Linux tells a process that its parent has died; a
+wrapper further up (a shell stands between) is watched, and so is the parent where the kernel does
+not tell.
 """
 
 import ctypes
@@ -19,11 +20,11 @@ SIGNAL = signal.SIGUSR2
 
 _PR_SET_PDEATHSIG = 1
 _EVERY_S = 1.0
-_WRAPPERS = ("mlflow", "dvc")
+_WRAPPERS = ("mlflow", "dvc", "torchrun", "torch.distributed.run")
 
 
 def stop_with_wrapper() -> None:
-    """Ask for ``SIGNAL`` when the `mlflow run` or `dvc repro` that started this process dies."""
+    """Ask for ``SIGNAL`` when the program that started this process, a wrapper, dies."""
     watched = _wrapper()
     if watched is None:
         return  # `nohup mmrun train &` shall outlive its shell, whatever the environment says

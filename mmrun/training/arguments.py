@@ -1,6 +1,7 @@
 """From an experiment to the arguments of the Hugging Face Trainer."""
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,14 @@ from transformers import Seq2SeqTrainingArguments
 from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
 from mmrun.training.metrics import check_metrics, greater_is_better, key_of
+from mmrun.training.processes import Launched
 from mmrun.training.schedule_options import check_schedule
 from mmrun.training.unused import say_unused
 
 logger = logging.getLogger(__name__)
 
 SAMPLING = ("random", "sequential", "group_by_length")
+SHARDING = ("fsdp", "deepspeed")
 RESERVED: Mapping[str, Any] = {
     "save_total_limit": None,  # mmrun rotates
     "remove_unused_columns": False,  # the collator reads columns that are not in forward()
@@ -34,7 +37,10 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
     evaluates = str(given.get("eval_strategy", "no")) != "no"
     _refuse_missing_evaluation(experiment, evaluates=evaluates)
     _check_scores(experiment, evaluates=evaluates)
+    launched = Launched.of(os.environ)
     defaults = {
+        # On a CPU the Trainer must be told so: several processes would train apart otherwise.
+        **({"use_cpu": True} if launched.several and not _has_accelerator() else {}),
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": _has_accelerator(),
         "label_names": ["labels"],  # found by name otherwise, and label_smoothing is one too then
@@ -43,8 +49,9 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
     _refuse_inexact(given)
     check_schedule(given)
     say_unused(given)
+    _refuse_sharding(given)
     try:
-        return Seq2SeqTrainingArguments(
+        arguments = Seq2SeqTrainingArguments(
             **{**defaults, **given, **_selection(given, evaluates=evaluates)},
             **RESERVED,
             output_dir=str(output_dir / "train"),
@@ -56,6 +63,8 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
             f"training: {' '.join(str(error).split())}",
             hint="change that argument in the file or on the command line",
         ) from error
+    _check_processes(arguments, started=launched.size)
+    return arguments
 
 
 def _refuse_missing_evaluation(experiment: Experiment, *, evaluates: bool) -> None:
@@ -86,6 +95,24 @@ def _refuse_inexact(given: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"training.train_sampling_strategy: {strategy!r} cannot be resumed exactly",
             hint=f"use one of: {', '.join(SAMPLING)}",
+        )
+
+
+def _refuse_sharding(given: Mapping[str, Any]) -> None:
+    for key in SHARDING:
+        if given.get(key):
+            raise ConfigError(
+                f"training.{key} divides the state of a training among processes, which no "
+                "checkpoint of mmrun holds",
+                hint="leave it out: with torchrun each process has the whole model",
+            )
+
+
+def _check_processes(arguments: Seq2SeqTrainingArguments, *, started: int) -> None:
+    if arguments.world_size != started:
+        raise ConfigError(
+            f"{started} processes were started, and the Trainer sees {arguments.world_size}",
+            hint="set training.use_cpu: true where there is no accelerator",
         )
 
 

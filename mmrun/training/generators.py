@@ -21,3 +21,11 @@ def generator_states_kept() -> Iterator[None]:
         torch.random.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+
+def start_generators(*parts: int) -> None:
+    """Seed all of them by ``parts``; for a process that no checkpoint has states of."""
+    seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # and those of accelerators

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmrun.data.start import Start
 from mmrun.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 NAME = "mmrun_state.json"
 
 
@@ -28,8 +28,8 @@ class Position:
     """Samples of that epoch that were trained on, over all processes."""
     epoch_done: bool
     """Whether the end of that epoch (log line, evaluation) was passed too."""
-    running_loss: float = 0.0
-    """Sum of the losses since the last log line."""
+    running_losses: tuple[float, ...] = (0.0,)
+    """Sum of the losses since the last log line, of each process."""
     total_loss: float = 0.0
     """Sum of the losses up to the last log line, from step ``counted_from`` on."""
     counted_from: int = 0
@@ -57,6 +57,12 @@ class Position:
     parameters: tuple[tuple[str, ...], ...] = ()
     """Names of the optimizer's parameters, group by group."""
 
+    def running_loss_of(self, rank: int, *, processes: int) -> float:
+        """Return the sum of one of ``processes``; the log line is of their mean."""
+        if len(self.running_losses) == processes:
+            return self.running_losses[rank]
+        return math.fsum(self.running_losses) / len(self.running_losses)
+
 
 def write_position(folder: Path, position: Position) -> None:
     """Write `mmrun_state.json` into a checkpoint that has not got its final name yet."""
@@ -77,11 +83,14 @@ def parse_position(text: bytes, *, place: str) -> Position:
     """Return the position that was written in the checkpoint at ``place``."""
     content = json.loads(text)
     found = content.pop("format")
-    if found != FORMAT:
+    if found not in {1, FORMAT}:
         raise CheckpointError(
             f"{place}/{NAME} has format {found}; this mmrun reads format {FORMAT}",
             hint="resume with the mmrun that wrote it",
         )
+    if found == 1:  # it knew one process only
+        content["running_losses"] = [content.pop("running_loss")]
+    content["running_losses"] = tuple(content["running_losses"])
     content["parameters"] = tuple(tuple(group) for group in content["parameters"])
     return Position(**content)
 

@@ -15,13 +15,16 @@ logger = logging.getLogger(__name__)
 _ECHO_S = 2.0
 """A wrapper passes one wish on with several signals; within this time they are one."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-_WRAPPER_GONE = "the end of mlflow run or dvc"
+_WRAPPER_GONE = "the end of its launcher"
+"""Of `mlflow run`, `dvc repro` or `torchrun`."""
 
 
 class StopWish:
     """Set by a signal; read by the training loop at the end of each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, echoed: bool = False) -> None:
+        """Prepare to listen; ``echoed`` where a launcher passes on what we are sent as well."""
+        self._echoed = echoed
         self.reason: str | None = None
         """Name of the signal, or what else asked to stop; None while training goes on."""
         self.training = False
@@ -32,6 +35,11 @@ class StopWish:
     def by_keyboard(self) -> bool:
         """Whether Ctrl-C asked."""
         return self.reason == "SIGINT"
+
+    def agree(self, reason: str) -> None:
+        """Take over what another process was told."""
+        if self.reason is None:
+            self.reason, self._heard_at = reason, time.monotonic()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -52,7 +60,7 @@ class StopWish:
             if name == _WRAPPER_GONE:
                 return  # it takes its time to die, and may do so while the checkpoint is written
             # Ctrl-C under `mlflow run` arrives as SIGINT and, right after it, as SIGTERM.
-            if name == self.reason or now - self._heard_at > _ECHO_S:
+            if now - self._heard_at > _ECHO_S or (name == self.reason and not self._echoed):
                 raise KeyboardInterrupt
             return
         if not self.training:

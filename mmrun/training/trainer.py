@@ -7,11 +7,12 @@ that was read (5.23), and `tests/architecture/test_trainer_overrides.py` fails w
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -33,7 +34,8 @@ from mmrun import faults
 from mmrun.data.sampler import EpochSampler
 from mmrun.errors import CheckpointError
 from mmrun.training.best import best_so_far
-from mmrun.training.generators import generator_states_kept
+from mmrun.training.collective import agreed, gathered
+from mmrun.training.generators import generator_states_kept, start_generators
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.ordering import Ordering
 from mmrun.training.position import (
@@ -75,6 +77,14 @@ class CheckpointSink(Protocol):
         ``constant`` are the files that are the same in every checkpoint of the training.
         """
         ...
+
+
+class Share(NamedTuple):
+    """What differs from process to process at a checkpoint."""
+
+    running_loss: float
+    files: Mapping[str, bytes]
+    """The file with the states of its generators, for the first process to write."""
 
 
 class ResumableTrainer(Seq2SeqTrainer):
@@ -309,7 +319,10 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     def act_on_wish(self) -> bool:
         """Tell, at the end of a step, whether to stop here, and remember it."""
-        self._stopping = self._stopping or self.stop.reason is not None
+        reason = agreed(self.stop.reason, device=self.args.device)
+        if reason is not None:
+            self._stopping = True
+            self.stop.agree(reason)
         return self._stopping
 
     def pass_epoch_end(self) -> bool:
@@ -330,7 +343,8 @@ class ResumableTrainer(Seq2SeqTrainer):
         before = self._before
         if before is None:
             return
-        self._tr_loss = torch.tensor(before.running_loss, device=self.args.device)
+        own = before.running_loss_of(self.args.process_index, processes=self.args.world_size)
+        self._tr_loss = torch.tensor(own, device=self.args.device)
         self._total_loss_scalar = before.total_loss
         self._globalstep_last_logged = before.last_logged_step
         self._grad_norm = before.grad_norm
@@ -393,6 +407,12 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._evaluated = (self.state.global_step, dict(metrics))
         return metrics
 
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """Count every row once, also those that fill up the last batches of several processes."""
+        if self.args.world_size > 1:  # `Seq2SeqTrainer` chose what keeps them
+            self.gather_function = self.accelerator.gather_for_metrics
+        return super().evaluation_loop(*arguments, **options)
+
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, *rest: Any, **options: Any
     ) -> None:
@@ -409,9 +429,13 @@ class ResumableTrainer(Seq2SeqTrainer):
         if step == self._saved_step:
             return
         self.store_flos()
+        self._saved_step = step
+        shares = gathered(self._share())
+        if shares is None:  # what is the same in all processes is for the first one to write
+            return
         folder = self._sink.open(step)
         with _told_as_full(folder, step=step):
-            constant = self._write(folder)
+            constant = self._write(folder, shares)
         self._sink.publish(
             folder,
             step=step,
@@ -419,9 +443,18 @@ class ResumableTrainer(Seq2SeqTrainer):
             metrics=self._metrics_here(),
             constant=constant,
         )
-        self._saved_step = step
 
-    def _write(self, folder: Path) -> frozenset[str]:
+    def _share(self) -> Share:
+        """Return what only this process knows of its training."""
+        running_loss = float(self._tr_loss.item())
+        if self.args.process_index == 0:
+            return Share(running_loss, files={})  # it writes them to where they belong
+        with TemporaryDirectory() as folder:
+            self._save_rng_state(folder)
+            files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return Share(running_loss, files)
+
+    def _write(self, folder: Path, shares: Sequence[Share]) -> frozenset[str]:
         """Write everything into ``folder``; return which files training does not change."""
         self._save_model_into(folder)
         # A pickle that would carry secrets such as hub_token; the attempt's record has them masked.
@@ -430,9 +463,12 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
         self._save_rng_state(str(folder))
+        for share in shares:
+            for name, content in share.files.items():
+                (folder / name).write_bytes(content)
         self._save_callbacks()
         self.state.save_to_json(str(folder / STATE))
-        write_position(folder, self._position())
+        write_position(folder, self._position([share.running_loss for share in shares]))
         return constant
 
     def _save_model_into(self, folder: Path) -> None:
@@ -454,7 +490,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         step, metrics = self._evaluated
         return metrics if step == self.state.global_step else {}
 
-    def _position(self) -> Position:
+    def _position(self, running_losses: Sequence[float]) -> Position:
         entered = self._entry is not None and self._entry.epoch == self._epoch
         ordering = self._ordering(entered=entered)
         early = self.stay_stopped or (self.control.should_training_stop and not self._stopping)
@@ -463,7 +499,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             epoch=self._epoch,
             samples=min(self._samples, len(self.train_dataset)),
             epoch_done=self.epoch_done,
-            running_loss=float(self._tr_loss.item()),
+            running_losses=tuple(running_losses),
             total_loss=float(self._total_loss_scalar),
             counted_from=self._before.counted_from if self._before else 0,
             last_logged_step=self._globalstep_last_logged,
@@ -493,12 +529,16 @@ class ResumableTrainer(Seq2SeqTrainer):
     # Loading
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Go on with the generators, or begin from a changed ``seed``."""
+        """Go on with the generators; begin from a changed ``seed``, or in a process that is new."""
         before = self._before
-        if checkpoint is None or before is None or before.seed in (None, self.args.seed):
+        if checkpoint is None or before is None:
+            return
+        if before.seed not in (None, self.args.seed):
+            set_seed(self.args.seed)
+        elif (Path(checkpoint) / self._states_name()).exists():
             super()._load_rng_state(checkpoint)
         else:
-            set_seed(self.args.seed)
+            start_generators(self.args.seed, before.step, self.args.process_index)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self._before is None:
@@ -511,6 +551,10 @@ class ResumableTrainer(Seq2SeqTrainer):
             before=self._before,
             metric=self.args.metric_for_best_model,
         )
+
+    def _states_name(self) -> str:
+        several = self.args.world_size > 1
+        return f"rng_state_{self.args.process_index}.pth" if several else "rng_state.pth"
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Do nothing: the model came with the checkpoint's weights."""

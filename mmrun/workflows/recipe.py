@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmrun.checkpoints.manifest import Selection
+from mmrun.config.loading import plain
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import ConfigError
 from mmrun.progress import hide_library_bars
+from mmrun.training.processes import Leader
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.place import Place
 from mmrun.workflows.setup import Actors, missing_steps, run_setup
@@ -99,13 +101,41 @@ def import_libraries() -> None:
         importlib.import_module(module)
 
 
-def prepare_recipe(beginning: Beginning, *, setup_path: Path | None) -> Recipe:
-    """Make what is missing and load it.
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """What a recipe is made from; every process of a training makes its own from the same."""
 
-    On a resume, processor and model come from the checkpoint, unless their section was changed:
-    then they are made anew, and the checkpoint's weights must fit.
-    """
-    from mmrun.data.dataset import load_dataset_actor
+    experiment: Experiment
+    actors: Actors
+    checkpoint: Path | None
+    with_actors: bool
+    """Whether the checkpoint is mmrun's: it has processor and model in it then."""
+    made_anew: bool
+    """Whether processor and model are to be made as the experiment says it now."""
+
+    def for_others(self) -> dict[str, Any]:
+        """Return what other processes do not know from the arguments' experiment."""
+        return {
+            "actors": str(self.actors.folder),
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "with_actors": self.with_actors,
+            "made_anew": self.made_anew,
+        }
+
+    @classmethod
+    def from_first(cls, told: Mapping[str, Any], *, experiment: Experiment) -> "Ingredients":
+        """Return what ``for_others`` tells."""
+        return cls(
+            experiment=experiment,
+            actors=Actors.of(Path(told["actors"])),
+            checkpoint=None if told["checkpoint"] is None else Path(told["checkpoint"]),
+            with_actors=told["with_actors"],
+            made_anew=told["made_anew"],
+        )
+
+
+def prepare_recipe(beginning: Beginning, *, setup_path: Path | None, leader: Leader) -> Recipe:
+    """Make what is missing and load it."""
     from mmrun.training.arguments import build_arguments
     from mmrun.training.readable import check_readable
 
@@ -114,18 +144,43 @@ def prepare_recipe(beginning: Beginning, *, setup_path: Path | None) -> Recipe:
         manifest = beginning.found.manifest if beginning.found is not None else None
         check_readable(beginning.checkpoint, versions=manifest.versions if manifest else {})
     experiment = beginning.place.experiment
-    arguments = build_arguments(experiment, output_dir=beginning.place.output_dir)
-    actors = _actors(beginning, setup_path=setup_path)
-    processor = _processor(beginning, actors)
+    output_dir = beginning.place.output_dir
+    leader.order("arguments", experiment=shared(experiment), output_dir=str(output_dir))
+    arguments = build_arguments(experiment, output_dir=output_dir)
+    ingredients = Ingredients(
+        experiment=experiment,
+        actors=_actors(beginning, setup_path=setup_path),
+        checkpoint=beginning.checkpoint,
+        with_actors=_own(beginning),
+        made_anew=_changed(beginning, "processor", "model"),
+    )
+    leader.order("recipe", **ingredients.for_others())
+    return load_recipe(ingredients, arguments=arguments)
+
+
+def shared(experiment: Experiment) -> dict[str, Any]:
+    """Return what other processes need of it: not where the run is recorded, nor a password."""
+    return {name: section for name, section in plain(experiment).items() if name != "tracking"}
+
+
+def load_recipe(ingredients: Ingredients, *, arguments: Any) -> Recipe:
+    """Load what ``ingredients`` name.
+
+    On a resume, processor and model come from the checkpoint, unless their section was changed:
+    then they are made anew, and the checkpoint's weights must fit.
+    """
+    from mmrun.data.dataset import load_dataset_actor
+
+    experiment, actors = ingredients.experiment, ingredients.actors
+    processor = _processor(ingredients)
     datasets = load_dataset_actor(actors.dataset, data=experiment.data, processor=processor)
     if "train" not in datasets:
         raise ConfigError(
             "data.train_metadata_file: is not given", hint="name the TSV of the train split"
         )
-    model = _model(beginning, actors, processor)
     return Recipe(
         arguments=arguments,
-        model=model,
+        model=_model(ingredients, processor),
         processor=processor,
         datasets=datasets,
         experiment=experiment,
@@ -166,25 +221,25 @@ def _actors(beginning: Beginning, *, setup_path: Path | None) -> Actors:
     return Actors.of(folder)
 
 
-def _processor(beginning: Beginning, actors: Actors) -> "MultimodalProcessor":
+def _processor(ingredients: Ingredients) -> "MultimodalProcessor":
     from mmrun.data.processor import load_processor
 
-    checkpoint = beginning.checkpoint
-    if checkpoint is None or not _own(beginning) or _changed(beginning, "processor", "model"):
-        return load_processor(actors.processor)
+    checkpoint = ingredients.checkpoint
+    if checkpoint is None or not ingredients.with_actors or ingredients.made_anew:
+        return load_processor(ingredients.actors.processor)
     return load_processor(checkpoint)
 
 
-def _model(beginning: Beginning, actors: Actors, processor: "MultimodalProcessor") -> Any:
+def _model(ingredients: Ingredients, processor: "MultimodalProcessor") -> Any:
     from mmrun.models.build import build_model, load_model
     from mmrun.training.fit import load_weights
 
-    experiment, checkpoint = beginning.place.experiment, beginning.checkpoint
+    experiment, checkpoint = ingredients.experiment, ingredients.checkpoint
     if checkpoint is None:
-        return load_model(actors.model)
-    if not _own(beginning):
-        model = load_model(actors.model)
-    elif _changed(beginning, "processor", "model"):
+        return load_model(ingredients.actors.model)
+    if not ingredients.with_actors:
+        model = load_model(ingredients.actors.model)
+    elif ingredients.made_anew:
         model = build_model(
             experiment.model,
             tokenizer=processor.tokenizer,

@@ -27,6 +27,7 @@ from mmrun.tracking.process import age_s
 from mmrun.tracking.replay import Explanation, with_changes
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, UnreachableError
+from mmrun.training.processes import Leader
 from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.attempt import Attempt, Saver, read_pending
@@ -72,7 +73,9 @@ class Session:
         return self.beginning.place.experiment.tracking.grace_s
 
 
-def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) -> str:
+def work(
+    beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease, leader: Leader
+) -> str:
     """Train to the end, from the checkpoint or from step 0, and return what is to be said."""
     with _said_if_refused(beginning):
         beginning = _settled(beginning)
@@ -84,8 +87,10 @@ def work(beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease) 
     wish.training = True
     try:
         _open(session, actors=recipe.actors)
+        leader.order("train", stay_stopped=session.trainer.stay_stopped)
         collect_as_usual()
-        session.trainer.go_on(beginning.checkpoint)
+        with leader.answering():
+            session.trainer.go_on(beginning.checkpoint)
         return _end(session)
     except BaseException as error:
         if not session.attempt.closing:

@@ -10,6 +10,7 @@ from mmrun.config.schema import Experiment
 from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
+from mmrun.training.processes import Leader
 from mmrun.training.stopping import StopWish
 from mmrun.training.unused import say_unused
 from mmrun.workflows.beginning import begin
@@ -53,15 +54,16 @@ def train(request: TrainRequest) -> str:
         StopRequested: a signal asked to stop; the last step is saved.
         MmrunError: whatever a user can repair, with its exit code.
     """
-    if launcher.under_wrapper():
+    leader = Leader.of_this_launch()
+    if launcher.under_wrapper() or leader.several:
         orphan.stop_with_wrapper()
-    wish = StopWish()
+    wish = StopWish(echoed=leader.several)
     with wish.listening():
         place = find_place(request, fork=request.fork)
         if request.dry_run:
             return _say_plan(place, request)
-        with folder_lock(place.output_dir), ExitStack() as held:
-            return _train(place, request, wish=wish, held=held)
+        with leader.answering(), folder_lock(place.output_dir), ExitStack() as held:
+            return _train(place, request, wish=wish, held=held, leader=leader)
 
 
 def _say_plan(place: Place, request: TrainRequest) -> str:
@@ -72,7 +74,9 @@ def _say_plan(place: Place, request: TrainRequest) -> str:
     return plan.text() if request.form == "table" else plan.json()
 
 
-def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitStack) -> str:
+def _train(
+    place: Place, request: TrainRequest, *, wish: StopWish, held: ExitStack, leader: Leader
+) -> str:
     lease = None
     if place.run is not None:
         lease = held.enter_context(Lease(place.store, place.run_id, steal=request.steal))
@@ -87,13 +91,13 @@ def _train(place: Place, request: TrainRequest, *, wish: StopWish, held: ExitSta
         only_look=False,
         meanwhile=import_libraries,
     )
-    recipe = prepare_recipe(beginning, setup_path=request.setup_path)
+    recipe = prepare_recipe(beginning, setup_path=request.setup_path, leader=leader)
     if lease is None:
         beginning = replace(beginning, place=start_run(beginning))
         lease = held.enter_context(Lease(place.store, beginning.place.run_id))
     _settle_launcher(place, experiment_id=beginning.place.experiment_id)
     try:
-        return work(beginning, recipe=recipe, wish=wish, lease=lease)
+        return work(beginning, recipe=recipe, wish=wish, lease=lease, leader=leader)
     except StopRequested:
         _close_launcher(place)
         raise

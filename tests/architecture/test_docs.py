@@ -34,7 +34,17 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 KEY = re.compile(rf"\b({'|'.join(SECTIONS)})\.([a-z]\w+)")
-OF_OTHERS = frozenset({"--env-manager", "--run-id", "--backend-store-uri", "--x", "--format"})
+OF_OTHERS = frozenset(
+    {
+        "--env-manager",
+        "--run-id",
+        "--backend-store-uri",
+        "--x",
+        "--format",
+        "--shutdown-timeout",
+        "--signals-to-handle",
+    }
+)
 
 
 def _text(page: Path) -> str:
@@ -100,7 +110,7 @@ def _commands() -> Iterator[str]:
     for page in PAGES:
         for _, code in BLOCK.findall(_text(page)):
             for line in code.replace("\\\n", " ").splitlines():
-                found = re.search(r"(?:^|\bsrun )mmrun (.*)", line)
+                found = re.search(r"(?:^|\bsrun |--no-python )mmrun (.*)", line)
                 if found:
                     yield found[1]
     stages = YAML(typ="safe").load(_text(ROOT / "dvc.yaml"))["stages"].values()

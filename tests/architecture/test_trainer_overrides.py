@@ -28,6 +28,7 @@ OVERRIDDEN = {
     "_run_epoch",
     "_save_checkpoint",
     "compute_loss",
+    "evaluation_loop",
     "get_batch_samples",
     "set_initial_training_values",
     "training_step",
@@ -75,6 +76,13 @@ PARAMETERS = {
     ],
     "_save_checkpoint": ["model", "trial"],
     "compute_loss": ["model", "inputs", "return_outputs", "num_items_in_batch"],
+    "evaluation_loop": [
+        "dataloader",
+        "description",
+        "prediction_loss_only",
+        "ignore_keys",
+        "metric_key_prefix",
+    ],
     "set_initial_training_values": ["args", "dataloader"],
     "training_step": ["model", "inputs", "num_items_in_batch"],
 }

@@ -151,10 +151,14 @@ class _Stop(TrainerCallback):
 class Lab:
     """Data and actors for attempts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, attempts: Path | None = None) -> None:
+        """Make what is not there yet; ``attempts`` is where their checkpoints go."""
         self._folder = folder
+        self._outputs = attempts or folder
         self._attempts = 0
         self._actors = Actors.of(folder / "setup")
+        if self._actors.folder.exists():
+            return
         write_experiment(folder)
         experiment = load_experiment(None, base=self._tree({}))
         steps = missing_steps(experiment, self._actors.folder)
@@ -176,7 +180,7 @@ class Lab:
         Every attempt ends with a checkpoint. ``modality`` are settings of the modality.
         """
         self._attempts += 1
-        folder = self._folder / f"attempt-{self._attempts}"
+        folder = self._outputs / f"attempt-{self._attempts}"
         recipe = self._recipe(resume, folder=folder, training=training, modality=modality or {})
         wish = StopWish()
         logged: list[tuple[str, int, float]] = []

@@ -140,3 +140,9 @@ def test_what_has_no_effect_is_said_in_one_warning(caplog: pytest.LogCaptureFixt
     (warning,) = caplog.records
     assert "training.warmup_steps (" in warning.getMessage()
     assert "training.num_train_epochs (" in warning.getMessage()
+
+
+@pytest.mark.parametrize("key", ["fsdp", "deepspeed"])
+def test_a_state_that_is_divided_among_processes_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"training\.{key} divides the state"):
+        arguments(**dict[str, Any]({key: "full_shard"}))

@@ -42,7 +42,7 @@ def test_a_position_comes_back_as_it_was_written(tmp_path: Path) -> None:
         epoch=1,
         samples=56,
         epoch_done=False,
-        running_loss=0.1 + 0.2,
+        running_losses=(0.1 + 0.2, 0.7),
         total_loss=98.7,
         counted_from=5,
         last_logged_step=15,
@@ -64,10 +64,40 @@ def test_a_folder_of_plain_hugging_face_has_no_position(tmp_path: Path) -> None:
     assert read_position(tmp_path) is None
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_text(json.dumps({"format": 2}), encoding="utf-8")
+def test_a_position_of_format_1_is_of_one_process(tmp_path: Path) -> None:
+    position = {"format": 1, "step": 6, "epoch": 0, "samples": 48, "epoch_done": False}
+    content = {**position, "running_loss": 1.5, "parameters": []}
+    (tmp_path / NAME).write_text(json.dumps(content), encoding="utf-8")
 
-    with pytest.raises(CheckpointError, match="has format 2"):
+    read = read_position(tmp_path)
+
+    assert read is not None
+    assert read.running_losses == (1.5,)
+
+
+@pytest.mark.parametrize(
+    ("losses", "processes", "own"),
+    [
+        pytest.param((1.5,), 1, [1.5], id="one"),
+        pytest.param((1.5, 2.5), 2, [1.5, 2.5], id="as many as before"),
+        pytest.param((1.5, 2.5), 1, [2.0], id="fewer"),
+        pytest.param((1.5,), 2, [1.5, 1.5], id="more"),
+    ],
+)
+def test_the_mean_of_the_running_losses_goes_on(
+    losses: tuple[float, ...], processes: int, own: list[float]
+) -> None:
+    position = Position(step=6, epoch=0, samples=48, epoch_done=False, running_losses=losses)
+
+    ranks = range(processes)
+
+    assert [position.running_loss_of(rank, processes=processes) for rank in ranks] == own
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(json.dumps({"format": 3}), encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match="has format 3"):
         read_position(tmp_path)
 
 

@@ -85,6 +85,26 @@ def test_a_wish_of_another_kind_is_not_an_echo(wish: StopWish) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+def test_a_launcher_that_passes_on_what_was_sent_to_all_means_one_wish() -> None:
+    wish = StopWish(echoed=True)
+    with wish.listening():
+        wish.training = True
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert wish.reason == "SIGTERM"
+
+
+def test_what_another_process_was_told_counts_as_heard() -> None:
+    wish = StopWish(echoed=True)
+    with wish.listening():
+        wish.training = True
+        wish.agree("SIGTERM")
+        signal.raise_signal(signal.SIGTERM)
+
+    assert wish.reason == "SIGTERM"
+
+
 def test_afterwards_signals_do_what_they_did_before() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
 

@@ -1,0 +1,5 @@
+"""``python -m mmrun``, which `torchrun -m mmrun` starts."""
+
+from mmrun.cli.main import main
+
+main()
