@@ -103,18 +103,24 @@ class Leader:
     def _store(self) -> Store:
         return _connected(self._launched) if self._given is None else self._given
 
-    def order(self, what: str, **content: Any) -> None:
-        """Tell the others what comes next.
+    def order(self, what: str, *, awaited: bool = False, **content: Any) -> None:
+        """Tell the others what comes next; where it is ``awaited``, until they have taken it.
 
         Raises:
             MmrunError: one of them has failed meanwhile.
         """
         if not self.several:
             return
+        self._check()
+        key = f"{_ORDERS}/{self._store.add(_ORDERS, 1)}"
+        self._store.set(key, json.dumps({"what": what, **content}))
+        while awaited and self._store.add(f"{key}/taken", 0) < self._others:
+            time.sleep(_LOOK_S)
+            self._check()
+
+    def _check(self) -> None:
         if self._store.check([_TROUBLE]):
-            raise self._first_trouble().error(elsewhere=True)
-        number = self._store.add(_ORDERS, 1)
-        self._store.set(f"{_ORDERS}/{number}", json.dumps({"what": what, **content}))
+            raise Trouble.from_json(self._store.get(_TROUBLE)).error(elsewhere=True)
 
     def end(self, code: int) -> None:
         """Tell the others that all is over, and with which exit code.
@@ -143,9 +149,6 @@ class Leader:
             if first.rank == own.rank and not own.lost:
                 raise
             raise first.error(elsewhere=True) from error
-
-    def _first_trouble(self) -> Trouble:
-        return Trouble.from_json(self._store.get(_TROUBLE))
 
 
 class Ended(Exception):  # noqa: N818 (nothing went wrong in this process)
@@ -178,6 +181,7 @@ class Follower:
         key = f"{_ORDERS}/{self._orders}"
         if self._wait(key, _END) == _END:
             raise Ended(self.end())
+        self._store.add(f"{key}/taken", 1)
         content: dict[str, Any] = json.loads(self._store.get(key))
         if (told := content.pop("what")) != what:
             raise RuntimeError(f"process 0 is at {told!r}, process {self._rank} at {what!r}")

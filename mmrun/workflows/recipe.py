@@ -145,7 +145,9 @@ def prepare_recipe(beginning: Beginning, *, setup_path: Path | None, leader: Lea
         check_readable(beginning.checkpoint, versions=manifest.versions if manifest else {})
     experiment = beginning.place.experiment
     output_dir = beginning.place.output_dir
-    leader.order("arguments", experiment=shared(experiment), output_dir=str(output_dir))
+    # The arguments open the group of processes: who waits for others there hears no signal.
+    told = {"experiment": shared(experiment), "output_dir": str(output_dir)}
+    leader.order("arguments", awaited=True, **told)
     arguments = build_arguments(experiment, output_dir=output_dir)
     ingredients = Ingredients(
         experiment=experiment,

@@ -86,6 +86,30 @@ def test_an_order_that_is_not_the_next_one_is_a_bug(leader: Leader, follower: Fo
         follower.next("recipe")
 
 
+def test_process_0_can_wait_until_an_order_is_taken(store: HashStore) -> None:
+    leader, taken = Leader(Launched(rank=0, size=2), store), []
+    follower = Follower(Launched(rank=1, size=2), store)
+    later = threading.Timer(0.2, lambda: taken.append(follower.next("arguments")))
+    later.start()
+
+    leader.order("arguments", awaited=True, output_dir="out")
+
+    later.join()
+    assert taken == [{"output_dir": "out"}]
+
+
+def test_process_0_waits_for_nobody_who_has_failed(store: HashStore) -> None:
+    leader = Leader(Launched(rank=0, size=2), store)
+    follower = Follower(Launched(rank=1, size=2), store)
+    later = threading.Timer(0.2, fail_at_once, args=[follower, DataError("a.npy is missing")])
+    later.start()
+
+    with pytest.raises(DataError, match=r"a\.npy is missing"):
+        leader.order("arguments", awaited=True)
+
+    later.join()
+
+
 def test_who_waits_for_an_order_hears_of_the_end(leader: Leader, follower: Follower) -> None:
     leader.end(3)
 
