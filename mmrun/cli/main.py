@@ -76,12 +76,18 @@ def _follow(launched: Launched) -> int:
 
 
 def _refuse_several(argv: Sequence[str]) -> None:
-    """Refuse a command that would be the same work for each of several processes."""
+    """Refuse what several processes cannot do, or would all do alike."""
     launched = Launched.of(os.environ)
     if launched.several and argv[0] not in {"train", "--help", "--version"}:
         raise UsageError(
             f"mmrun {argv[0]} works in one process, and {launched.size} were started",
             hint="start it without torchrun",
+        )
+    if launched.several and os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        # They would wait for each other at addresses that the dead ones left in its store.
+        raise UsageError(
+            "torchrun --max-restarts: processes that it starts again do not find each other",
+            hint="leave it out; the same command goes on after a death",
         )
 
 

@@ -78,9 +78,7 @@ def _connected(launched: Launched) -> Store:
 
     wait = timedelta(seconds=_CONNECT_S)
     found = rendezvous("env://", launched.rank, launched.size, timeout=wait)
-    # The launcher's store may outlive the processes, which it can start again.
-    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store: Store = PrefixStore(f"mmrun/{again}", next(iter(found))[0])
+    store: Store = PrefixStore("mmrun", next(iter(found))[0])
     return store
 
 

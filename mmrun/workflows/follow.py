@@ -11,7 +11,7 @@ from mmrun.tracking import orphan
 from mmrun.training.processes import Ended, Follower, Launched, LauncherGone
 from mmrun.training.stopping import StopWish
 from mmrun.training.trouble import AGAIN
-from mmrun.workflows.recipe import Ingredients, load_recipe
+from mmrun.workflows.recipe import Ingredients, import_libraries, load_recipe
 
 
 def follow(launched: Launched) -> int:
@@ -40,6 +40,7 @@ def follow(launched: Launched) -> int:
 def _train(follower: Follower, *, wish: StopWish) -> None:
     from mmrun.training.arguments import build_arguments
 
+    import_libraries()
     hide_library_bars()
     told = follower.next("arguments")
     experiment = load_experiment(None, base=told["experiment"])

@@ -41,6 +41,7 @@ OF_OTHERS = frozenset(
         "--backend-store-uri",
         "--x",
         "--format",
+        "--max-restarts",
         "--shutdown-timeout",
         "--signals-to-handle",
     }
