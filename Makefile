@@ -13,13 +13,14 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 N ?= 50
+JOBS ?= 2
 
 .PHONY: help demo check test crashtest bench clean
 
 help:
 	@echo "make demo    train on real handwriting, kill it half-way, resume, show the run (folder demo/)"
 	@echo "make check   format, lint, types, import contracts, spelling"
-	@echo "make test    the whole suite, offline"
+	@echo "make test    the whole suite, offline, in JOBS=2 processes"
 	@echo "make crashtest N=50 [SEED=1]   kill trainings at random, resume them, compare with one left alone"
 	@echo "make bench   what tracking costs, beside other tools (half an hour, on a quiet machine)"
 	@echo "make clean   remove the environment, the demo and everything that tools left"
@@ -39,7 +40,7 @@ test: export HF_DATASETS_OFFLINE := 1
 test: export TRANSFORMERS_OFFLINE := 1
 test: export OMP_NUM_THREADS := 1
 test: $(READY)
-	pytest $(ARGS)
+	pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 crashtest: export HF_HUB_OFFLINE := 1
 crashtest: $(READY)
