@@ -20,6 +20,7 @@ def follow(launched: Launched) -> int:
     Raises:
         MmrunError: process 0 is gone, and there is nobody else to say it.
     """
+    import_libraries()  # until a signal is listened to, it ends this process without a word
     follower = Follower(launched)
     orphan.stop_with_wrapper()
     wish = StopWish(echoed=True)
@@ -40,7 +41,6 @@ def follow(launched: Launched) -> int:
 def _train(follower: Follower, *, wish: StopWish) -> None:
     from mmrun.training.arguments import build_arguments
 
-    import_libraries()
     hide_library_bars()
     told = follower.next("arguments")
     experiment = load_experiment(None, base=told["experiment"])
