@@ -7,23 +7,19 @@ that was read (5.23), and `tests/architecture/test_trainer_overrides.py` fails w
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     Seq2SeqTrainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
     set_seed,
 )
@@ -32,10 +28,10 @@ from transformers.trainer_utils import TrainOutput
 
 from mmrun import faults
 from mmrun.data.sampler import EpochSampler
-from mmrun.errors import CheckpointError
 from mmrun.training.best import best_so_far
 from mmrun.training.collective import agreed, gathered
 from mmrun.training.generators import generator_states_kept, start_generators
+from mmrun.training.loop import Loop
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.ordering import Ordering
 from mmrun.training.position import (
@@ -47,6 +43,7 @@ from mmrun.training.position import (
     total_steps,
     write_position,
 )
+from mmrun.training.saving import CheckpointSink, Share, told_as_full
 from mmrun.training.stopping import StopWish
 from mmrun.training.weights import constant_files, save_with_frozen_apart
 
@@ -54,37 +51,6 @@ logger = logging.getLogger(__name__)
 
 STATE = "trainer_state.json"
 PICKLED_ARGUMENTS = "training_args.bin"
-
-
-class CheckpointSink(Protocol):
-    """Where checkpoints go; the workflow hands one in."""
-
-    def open(self, step: int) -> Path:
-        """Return an empty folder for the files of ``step``."""
-        ...
-
-    def publish(
-        self,
-        folder: Path,
-        *,
-        step: int,
-        epoch: float,
-        metrics: Mapping[str, float],
-        constant: Collection[str],
-    ) -> None:
-        """Make what was written to ``folder`` the checkpoint of ``step``.
-
-        ``constant`` are the files that are the same in every checkpoint of the training.
-        """
-        ...
-
-
-class Share(NamedTuple):
-    """What differs from process to process at a checkpoint."""
-
-    running_loss: float
-    files: Mapping[str, bytes]
-    """The file with the states of its generators, for the first process to write."""
 
 
 class ResumableTrainer(Seq2SeqTrainer):
@@ -131,7 +97,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
         self._started = time.time()
         self.label_smoother = None
-        self.add_callback(_Loop(self, log))
+        self.add_callback(Loop(self, log))
 
     # Where to go on
 
@@ -434,7 +400,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         if shares is None:  # what is the same in all processes is for the first one to write
             return
         folder = self._sink.open(step)
-        with _told_as_full(folder, step=step):
+        with told_as_full(folder, step=step):
             constant = self._write(folder, shares)
         self._sink.publish(
             folder,
@@ -571,65 +537,3 @@ class ResumableTrainer(Seq2SeqTrainer):
             self._initial_global_step = self._before.counted_from
             start_time -= self._before.elapsed_s
         return super()._finalize_training(trial, num_train_samples, start_time)
-
-
-@contextmanager
-def _told_as_full(folder: Path, *, step: int) -> Iterator[None]:
-    """Say in words that a file could not be written; each library says it in its own way."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        if isinstance(error, RuntimeError):
-            if "inline_container" not in reason:
-                raise
-            reason = "the disk takes no more"  # what torch says of it helps nobody
-        raise CheckpointError(
-            f"checkpoint {step} could not be written to {folder.parent}: {reason}",
-            hint="make room on the disk, then run the same command again to go on",
-        ) from error
-
-
-class _Loop(TrainerCallback):
-    """What the loop of the Trainer tells: its begin, each log line, each end of a step."""
-
-    def __init__(
-        self, trainer: ResumableTrainer, log: Callable[[Mapping[str, float], int], None]
-    ) -> None:
-        self._trainer = trainer
-        self._log = log
-
-    def on_train_begin(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Put the running sums back."""
-        self._trainer.begin()
-
-    def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Hand the values on."""
-        numbers = {name: float(value) for name, value in (logs or {}).items()}
-        self._log(numbers, state.global_step)
-
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Count the epoch's steps; stop after this one, with a checkpoint, when that is wished."""
-        state.epoch = self._trainer.part_of_epochs(state.epoch or 0.0)
-        faults.reach("step", step=state.global_step)
-        if self._trainer.act_on_wish():
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_epoch_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Leave the end of the epoch to the next attempt when this one stops on request."""
-        if not self._trainer.pass_epoch_end():
-            control.should_log = control.should_evaluate = control.should_save = False

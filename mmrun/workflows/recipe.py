@@ -19,8 +19,9 @@ from mmrun.workflows.setup import Actors, missing_steps, run_setup
 
 if TYPE_CHECKING:
     from mmrun.data.processor import MultimodalProcessor
+    from mmrun.training.saving import CheckpointSink
     from mmrun.training.stopping import StopWish
-    from mmrun.training.trainer import CheckpointSink, ResumableTrainer
+    from mmrun.training.trainer import ResumableTrainer
 
 logger = logging.getLogger(__name__)
 
