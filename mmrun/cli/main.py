@@ -22,7 +22,11 @@ _FAILED = 1
 def main() -> None:
     """Run the command line; of several processes the first one does, and the others follow."""
     collect_rarely()
-    argv, launched = sys.argv[1:], Launched.of(os.environ)
+    argv = sys.argv[1:]
+    try:
+        launched = Launched.of(os.environ)
+    except UsageError as error:
+        sys.exit(_say(error))
     if launched.rank > 0:
         sys.exit(_exit_code(lambda: _follow(launched), argv))
     code = run(argv)

@@ -16,9 +16,13 @@ from datetime import timedelta
 from functools import cache, cached_property
 from typing import Any, Protocol
 
+from mmrun.errors import UsageError
 from mmrun.training.trouble import Trouble
 
 _ORDERS, _TROUBLE, _HEARD, _END, _LEFT = "orders", "trouble", "heard", "end", "left"
+_NUMBERS = ("RANK", "WORLD_SIZE", "MASTER_PORT")
+_LAUNCH = (*_NUMBERS, "MASTER_ADDR")
+"""What a launcher says to every process, beside LOCAL_RANK."""
 _CONNECT_S = 300.0
 _ANSWER_S = 5.0
 """How long process 0 may take to hear that another one has failed."""
@@ -59,9 +63,20 @@ class Launched:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Launched":
-        """Return what `torchrun` says; one process where nothing says it."""
+        """Return what `torchrun` says; one process where nothing says it.
+
+        Raises:
+            UsageError: a part of what it says is missing, or is no number.
+        """
         if "LOCAL_RANK" not in environment:  # without it the Trainer takes itself for alone, too
             return cls()
+        for name in _LAUNCH:
+            value = environment.get(name, "")
+            if not value or (name in _NUMBERS and not value.isdigit()):
+                raise UsageError(
+                    f"LOCAL_RANK is set, so torchrun started this, but {name} is {value!r}",
+                    hint=f"start it with torchrun, set {', '.join(_LAUNCH)}, or unset LOCAL_RANK",
+                )
         return cls(rank=int(environment["RANK"]), size=int(environment["WORLD_SIZE"]))
 
     @property

@@ -23,9 +23,6 @@ from mmrun.workflows.place import Place
 
 logger = logging.getLogger(__name__)
 
-LENGTHS = frozenset({"training.max_steps", "training.num_train_epochs"})
-"""What decides when a training is done; it may change without anything being lost."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:

@@ -34,6 +34,8 @@ class NextRate:
     """Steps of the whole training; None where the number of samples is not known yet."""
     rate: float | None
     """None where ``total`` is not known, all steps are done, or the schedule looks back."""
+    stopped_early: bool = False
+    """Whether the checkpoint is of a training that early stopping had ended."""
 
     def __str__(self) -> str:
         if self.total is not None and self.step > self.total:
@@ -55,7 +57,8 @@ def next_rate(beginning: Beginning, *, setup_path: Path | None) -> NextRate:
     """
     arguments = beginning.place.experiment.training.arguments
     check_schedule(arguments)
-    total = _total(beginning, setup_path=setup_path)
+    before = _saved_position(beginning)
+    total = _total(beginning, before, setup_path=setup_path)
     schedule = Schedule.of(arguments, total=total or 0)
     known = schedule.kind == "constant" if total is None else beginning.step < total
     share = factor(schedule, done=beginning.step) if known else None
@@ -64,10 +67,11 @@ def next_rate(beginning: Beginning, *, setup_path: Path | None) -> NextRate:
         schedule=schedule.kind,
         total=total,
         rate=None if share is None else share * schedule.rate,
+        stopped_early=before is not None and before.stopped_early,
     )
 
 
-def _total(beginning: Beginning, *, setup_path: Path | None) -> int | None:
+def _total(beginning: Beginning, saved: Position | None, *, setup_path: Path | None) -> int | None:
     arguments = beginning.place.experiment.training.arguments
     max_steps = int(training_value(arguments, "max_steps"))
     if max_steps > 0:
@@ -76,7 +80,7 @@ def _total(beginning: Beginning, *, setup_path: Path | None) -> int | None:
     if size is None:
         return None
     loader = _loader(arguments, size=size)
-    before = _position(beginning, loader)
+    before = saved or _foreign_position(beginning, loader)
     epochs = training_value(arguments, "num_train_epochs")
     return total_steps(before, epochs=epochs, **loader)
 
@@ -107,17 +111,21 @@ def _samples(beginning: Beginning, *, setup_path: Path | None) -> int | None:
     return min(rows, data.max_train_samples or rows)
 
 
-def _position(beginning: Beginning, loader: Mapping[str, Any]) -> Position | None:
-    """Return where the training stands, from the checkpoint here or in the store."""
+def _saved_position(beginning: Beginning) -> Position | None:
+    """Return where the training stands, by the checkpoint here or in the store."""
     found = beginning.found
     if found is None:
         return None
     if found.path is not None:
-        position = read_position(found.path)
-    else:
-        run_id = found.manifest.run_id if found.manifest else beginning.place.run_id
-        stored = RemoteCheckpoints(beginning.place.store.artifacts(run_id))
-        text = stored.read(found.name, NAME)
-        position = None if text is None else parse_position(text, place=found.name)
+        return read_position(found.path)
+    run_id = found.manifest.run_id if found.manifest else beginning.place.run_id
+    stored = RemoteCheckpoints(beginning.place.store.artifacts(run_id))
+    text = stored.read(found.name, NAME)
+    return None if text is None else parse_position(text, place=found.name)
+
+
+def _foreign_position(beginning: Beginning, loader: Mapping[str, Any]) -> Position | None:
+    if beginning.found is None:
+        return None
     shape = {name: loader[name] for name in ("size", "batch", "accumulation")}
-    return position or foreign_position(step=found.step, **shape)
+    return foreign_position(step=beginning.found.step, **shape)

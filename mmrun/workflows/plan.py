@@ -8,6 +8,7 @@ from typing import Any
 from mmrun.checkpoints.archive import waits
 from mmrun.checkpoints.found import Found
 from mmrun.workflows.beginning import Beginning, data_differs
+from mmrun.workflows.done import is_done, refuse_without_effect
 from mmrun.workflows.next_rate import NextRate
 
 
@@ -34,15 +35,17 @@ class Plan:
     uncommitted: bool = False
     versions: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
     next_rate: NextRate
+    done: bool = False
+    """Whether the run is done already, so that there is nothing to do."""
 
     def text(self) -> str:
         """Say it in lines."""
         lines = [
             f"run         {self.run_id or 'a new one'}{self._source()}",
             f"folder      {self.output_dir}",
-            f"attempt     {self.attempt}",
+            f"attempt     {self._attempt()}",
             f"checkpoint  {self._checkpoint()}",
-            f"rate        {self.next_rate}",
+            *([] if self.done else [f"rate        {self.next_rate}"]),
         ]
         lines += [f"  passed over: {reason}" for reason in self.rejected]
         if self.again:
@@ -67,6 +70,11 @@ class Plan:
     def _source(self) -> str:
         return f", a fork of {self.forked_from}" if self.forked_from is not None else ""
 
+    def _attempt(self) -> str:
+        if self.done:
+            return f"none: the run is already done at step {self.from_step}"
+        return str(self.attempt)
+
     def _checkpoint(self) -> str:
         if self.checkpoint is None:
             return "none: from step 0"
@@ -78,7 +86,14 @@ class Plan:
 
 
 def plan_of(beginning: Beginning, *, next_rate: NextRate) -> Plan:
-    """Put what was decided into words."""
+    """Put what was decided into words.
+
+    Raises:
+        UsageError: the run is done, and settings were changed that would have no effect.
+    """
+    done = _is_done(beginning, next_rate)
+    if done:
+        refuse_without_effect(beginning.changed, step=beginning.step, run_id=beginning.place.run_id)
     place, found, last = beginning.place, beginning.found, beginning.before.last
     source = beginning.source
     return Plan(
@@ -101,6 +116,18 @@ def plan_of(beginning: Beginning, *, next_rate: NextRate) -> Plan:
         uncommitted=source.dirty and last is not None,
         versions=_changed(last.versions, source.versions) if last is not None else {},
         next_rate=next_rate,
+        done=done,
+    )
+
+
+def _is_done(beginning: Beginning, next_rate: NextRate) -> bool:
+    last = beginning.past.last
+    return is_done(
+        ended=last.ended if last is not None else None,
+        step=beginning.step,
+        total=next_rate.total,
+        stopped_early=next_rate.stopped_early,
+        changed=beginning.changed,
     )
 
 

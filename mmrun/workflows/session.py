@@ -19,7 +19,7 @@ from mmrun.collector import collect_as_usual
 from mmrun.config.loading import fingerprint, plain
 from mmrun.config.masking import hidden, masked
 from mmrun.config.training_fields import training_value
-from mmrun.errors import MmrunError, StopRequested, TrackingError, UsageError
+from mmrun.errors import MmrunError, StopRequested, TrackingError
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start, with_divergences
 from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
 from mmrun.tracking.lease import Lease
@@ -32,7 +32,8 @@ from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.attempt import Attempt, Saver, read_pending
 from mmrun.workflows.averaging import average_last
-from mmrun.workflows.beginning import LENGTHS, Beginning
+from mmrun.workflows.beginning import Beginning
+from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays_stopped
 from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
 from mmrun.workflows.past import earlier_points
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FINISHED = "finished"
 SERVER_LOST = "loss of the tracking server"
 FLUSH_S = 30.0
 """How long the end of a training waits for a server that is away; `mmrun sync` sends later."""
@@ -82,8 +82,10 @@ def work(
         session = _prepare(beginning, recipe, wish=wish, lease=lease)
         total = session.trainer.total_steps(beginning.checkpoint)
         if _was_done(session, total):
-            return _finish_quietly(session, total)
-    session.trainer.stay_stopped = _stays_stopped(session)
+            return _finish_quietly(session)
+    session.trainer.stay_stopped = stays_stopped(
+        stopped_early=session.trainer.stopped_early_before, changed=beginning.changed
+    )
     wish.training = True
     try:
         _open(session, actors=recipe.actors)
@@ -265,26 +267,18 @@ def _in_words(values: Mapping[str, float]) -> str:
 def _was_done(session: Session, total: int) -> bool:
     beginning = session.beginning
     last = beginning.past.last
-    if last is None or last.ended != FINISHED:
-        return False
-    return beginning.step >= total or _stays_stopped(session)
+    return is_done(
+        ended=last.ended if last is not None else None,
+        step=beginning.step,
+        total=total,
+        stopped_early=session.trainer.stopped_early_before,
+        changed=beginning.changed,
+    )
 
 
-def _stays_stopped(session: Session) -> bool:
-    """Tell whether early stopping ended the training and nothing was changed since."""
-    return session.trainer.stopped_early_before and not session.beginning.changed
-
-
-def _finish_quietly(session: Session, total: int) -> str:
+def _finish_quietly(session: Session) -> str:
     beginning = session.beginning
-    unused = [key for key in beginning.changed if key not in LENGTHS]
-    if unused:
-        raise UsageError(
-            f"the run is done at step {beginning.step}, so these would have no effect: "
-            f"{', '.join(unused)}",
-            hint=f"raise --max_steps above {total}, or begin a new run from an older step: --fork "
-            f"--output_dir NEW --resume_from_checkpoint {beginning.place.run_id}@STEP",
-        )
+    refuse_without_effect(beginning.changed, step=beginning.step, run_id=beginning.place.run_id)
     place = beginning.place
     # No attempt was opened, so none supersedes anything.
     publisher = publisher_of(

@@ -107,10 +107,29 @@ def test_what_is_done_is_not_done_again(finished: Project) -> None:
     assert f"is already done at step {STEPS}" in again
     assert recorded(finished) == before
 
-    changed = finished.train("--weight_decay", "0.1")
+    for dry in ((), ("--dry-run",)):
+        changed = finished.train("--weight_decay", "0.1", *dry)
 
-    assert_refused(changed, code=2, naming="training.weight_decay")
-    assert recorded(finished) == before
+        assert_refused(changed, code=2, naming="training.weight_decay")
+        assert recorded(finished) == before
+
+    planned = finished.train("--dry-run")
+    assert f"none: the run is already done at step {STEPS}" in planned.said
+
+
+def test_what_early_stopping_ended_goes_on_only_where_it_may_stop_later(project: Project) -> None:
+    early = ("--early_stopping_patience", "2", "--greater_is_better", "true")
+    assert "is done at step 12" in project.train_to_the_end(*early)
+    before = recorded(project)
+
+    planned = project.train(*early, "--dry-run")
+    changed = project.train(*early, "--set", "tracking.keep_last=5")
+
+    assert "none: the run is already done at step 12" in planned.said
+    assert_refused(changed, code=2, naming="tracking.keep_last")
+    assert recorded(project) == before
+    longer = project.train_to_the_end("--early_stopping_patience", "3", *early[2:])
+    assert "is done at step 16" in longer
 
 
 def test_other_data_behind_the_same_paths_is_refused_unless_accepted(killed: Project) -> None:

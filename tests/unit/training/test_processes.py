@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-from mmrun.errors import DataError, MmrunError, StopRequested
+from mmrun.errors import DataError, MmrunError, StopRequested, UsageError
 from mmrun.training import processes
 from mmrun.training.processes import Ended, Follower, Launched, LauncherGone, Leader
 
@@ -29,6 +29,9 @@ def follower(store: HashStore) -> Follower:
     return Follower(Launched(rank=1, size=3), store)
 
 
+ADDRESS = {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
 def fail_at_once(follower: Follower, error: Exception) -> None:
     """Let a process fail while nobody answers it yet."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(type(error)):
@@ -42,7 +45,7 @@ def fail_at_once(follower: Follower, error: Exception) -> None:
         pytest.param({}, Launched(rank=0, size=1), id="no launcher"),
         pytest.param({"RANK": "1", "WORLD_SIZE": "2"}, Launched(rank=0, size=1), id="half of one"),
         pytest.param(
-            {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"},
+            {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", **ADDRESS},
             Launched(rank=3, size=4),
             id="torchrun on two machines",
         ),
@@ -52,6 +55,24 @@ def test_the_environment_says_which_process_this_is(
     environment: dict[str, str], launched: Launched
 ) -> None:
     assert Launched.of(environment) == launched
+
+
+@pytest.mark.parametrize(
+    ("environment", "missing"),
+    [
+        pytest.param({"LOCAL_RANK": "0"}, "RANK", id="left over"),
+        pytest.param({"LOCAL_RANK": "0", "RANK": "0"}, "WORLD_SIZE", id="how many"),
+        pytest.param({"LOCAL_RANK": "0", "RANK": "a", "WORLD_SIZE": "2"}, "RANK", id="no number"),
+        pytest.param(
+            {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"},
+            "MASTER_ADDR",
+            id="where",
+        ),
+    ],
+)
+def test_half_of_what_a_launcher_says_is_refused(environment: dict[str, str], missing: str) -> None:
+    with pytest.raises(UsageError, match=f"but {missing} is"):
+        Launched.of(environment)
 
 
 def test_a_process_that_is_alone_needs_no_store() -> None:
