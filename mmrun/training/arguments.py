@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments, Trainer
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
 from mmrun.training.metrics import check_metrics, greater_is_better, key_of
 from mmrun.training.processes import Launched
-from mmrun.training.schedule_options import check_schedule
+from mmrun.training.refused import refuse_impossible
 from mmrun.training.unused import say_unused
 
 logger = logging.getLogger(__name__)
 
-SAMPLING = ("random", "sequential", "group_by_length")
-SHARDING = ("fsdp", "deepspeed")
+REFUSALS = (ValueError, TypeError, ImportError, RuntimeError)
+"""What transformers and torch raise for arguments that they do not take."""
 RESERVED: Mapping[str, Any] = {
     "save_total_limit": None,  # mmrun rotates
     "remove_unused_columns": False,  # the collator reads columns that are not in forward()
@@ -46,10 +47,10 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
         "label_names": ["labels"],  # found by name otherwise, and label_smoothing is one too then
         **_generation(experiment),
     }
-    _refuse_inexact(given)
-    check_schedule(given)
+    refuse_impossible(given)
     say_unused(given)
-    _refuse_sharding(given)
+    if given.get("fp16") and not _has_accelerator():
+        logger.warning("without effect: training.fp16 (there is no accelerator)")
     try:
         arguments = Seq2SeqTrainingArguments(
             **{**defaults, **given, **_selection(given, evaluates=evaluates)},
@@ -58,11 +59,11 @@ def build_arguments(experiment: Experiment, *, output_dir: Path) -> Seq2SeqTrain
             run_name=experiment.training.run_name,
             report_to=list(experiment.training.report_to) or "none",
         )
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(
-            f"training: {' '.join(str(error).split())}",
-            hint="change that argument in the file or on the command line",
-        ) from error
+        trackers = get_reporting_integration_callbacks(arguments.report_to)  # type: ignore[no-untyped-call]
+        for tracker in trackers:
+            tracker()  # it says here what it needs, before there is a run
+    except REFUSALS as error:
+        raise refusal(error) from error
     _check_processes(arguments, started=launched.size)
     return arguments
 
@@ -83,29 +84,24 @@ def _refuse_missing_evaluation(experiment: Experiment, *, evaluates: bool) -> No
             )
 
 
-def _refuse_inexact(given: Mapping[str, Any]) -> None:
-    if given.get("auto_find_batch_size"):
-        raise ConfigError(
-            "training.auto_find_batch_size: a batch size that depends on the memory of the machine "
-            "cannot be resumed exactly",
-            hint="find it once, and write it as per_device_train_batch_size",
-        )
-    strategy = str(given.get("train_sampling_strategy", "random"))
-    if strategy not in SAMPLING:
-        raise ConfigError(
-            f"training.train_sampling_strategy: {strategy!r} cannot be resumed exactly",
-            hint=f"use one of: {', '.join(SAMPLING)}",
-        )
+def check_optimizer(arguments: Seq2SeqTrainingArguments, model: Any) -> None:
+    """Refuse an optimizer that cannot be made: its package is missing, or it needs options.
+
+    Raises:
+        ConfigError: with what transformers says of it.
+    """
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    except REFUSALS as error:
+        raise refusal(error) from error
 
 
-def _refuse_sharding(given: Mapping[str, Any]) -> None:
-    for key in SHARDING:
-        if given.get(key):
-            raise ConfigError(
-                f"training.{key} divides the state of a training among processes, which no "
-                "checkpoint of mmrun holds",
-                hint="leave it out: with torchrun each process has the whole model",
-            )
+def refusal(error: Exception) -> ConfigError:
+    """Return what a library says of an argument, as an error of the experiment file."""
+    return ConfigError(
+        f"training: {' '.join(str(error).split())}",
+        hint="change that argument in the file or on the command line",
+    )
 
 
 def _check_processes(arguments: Seq2SeqTrainingArguments, *, started: int) -> None:

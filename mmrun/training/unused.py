@@ -14,6 +14,8 @@ _WITHOUT_ARGUMENTS = frozenset({"adafactor", "adamw_torch", "adamw_torch_fused"}
 _WITHOUT_ADAM = frozenset({"adafactor", "adagrad", "rmsprop", "sgd"})
 """Optimizers that read no betas and no epsilon of Adam."""
 _WITHOUT_WARMUP = frozenset({"constant", "greedy", "reduce_lr_on_plateau"})
+_WITH_TARGETS = ("apollo", "galore", "lomo")
+"""Optimizers of some modules, by what their names begin with."""
 _INTERVALS = ("eval", "logging", "save")
 
 
@@ -39,6 +41,9 @@ def _idle(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "optim_args", f"{optimizer or 'the optimizer'} takes none"
     if optimizer in _WITHOUT_ADAM:
         yield from ((name, f"{optimizer} is not Adam") for name in _ADAM)
+    if not str(optimizer).startswith(_WITH_TARGETS):
+        yield "optim_target_modules", f"{optimizer or 'the optimizer'} has all modules"
+    yield "length_column_name", "group_by_length takes the number of frames"
     for kind in _INTERVALS:
         if (strategy := training_value(arguments, f"{kind}_strategy")) != "steps":
             yield f"{kind}_steps", f"{kind}_strategy is {strategy}"

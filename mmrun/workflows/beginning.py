@@ -137,8 +137,8 @@ def data_differs(past: Past, data: str) -> bool:
 
 
 def _refuse_changed_data(changed: Mapping[str, tuple[Any, Any]]) -> None:
-    if any(key.startswith("data.") for key in changed):
-        return  # changed on purpose, and recorded
+    if any(key.endswith("_metadata_file") for key in changed):
+        return  # other data was chosen, and that is recorded
     raise DataError(
         "the data behind the same paths changed since the last attempt of the run",
         hint="put it back ('dvc checkout'), or accept the change with --accept-data-change",

@@ -17,7 +17,6 @@ from mmrun.training.position import (
     read_position,
     total_steps,
 )
-from mmrun.training.schedule_options import check_schedule
 from mmrun.training.schedules import LOOKING_BACK, Schedule, factor
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.recipe import setup_folder
@@ -50,13 +49,8 @@ class NextRate:
 
 
 def next_rate(beginning: Beginning, *, setup_path: Path | None) -> NextRate:
-    """Say which rate the training's next step has, as the trainer would count its steps.
-
-    Raises:
-        ConfigError: the schedule has no such options.
-    """
+    """Say which rate the training's next step has, as the trainer would count its steps."""
     arguments = beginning.place.experiment.training.arguments
-    check_schedule(arguments)
     before = _saved_position(beginning)
     total = _total(beginning, before, setup_path=setup_path)
     schedule = Schedule.of(arguments, total=total or 0)

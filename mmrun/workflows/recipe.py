@@ -59,27 +59,31 @@ class Recipe:
         from transformers import PrinterCallback
 
         from mmrun.tasks.translation import collator, compute_metrics
+        from mmrun.training.arguments import REFUSALS, refusal
         from mmrun.training.trainer import ResumableTrainer
 
         validation = self.datasets.get("validation")
         names = self.experiment.training.metric_name if self._scores else ()
-        trainer = ResumableTrainer(
-            sink=sink,
-            stop=stop,
-            log=log,
-            model=self.model,
-            args=self.arguments,
-            data_collator=collator(self.processor),
-            train_dataset=self.datasets["train"],
-            eval_dataset=validation if str(self.arguments.eval_strategy) != "no" else None,
-            processing_class=self.processor,
-            compute_metrics=(
-                compute_metrics(names, processor=self.processor, dataset=validation)
-                if validation is not None
-                else None
-            ),
-            callbacks=self._callbacks(),
-        )
+        try:
+            trainer = ResumableTrainer(
+                sink=sink,
+                stop=stop,
+                log=log,
+                model=self.model,
+                args=self.arguments,
+                data_collator=collator(self.processor),
+                train_dataset=self.datasets["train"],
+                eval_dataset=validation if str(self.arguments.eval_strategy) != "no" else None,
+                processing_class=self.processor,
+                compute_metrics=(
+                    compute_metrics(names, processor=self.processor, dataset=validation)
+                    if validation is not None
+                    else None
+                ),
+                callbacks=self._callbacks(),
+            )
+        except REFUSALS as error:
+            raise refusal(error) from error
         trainer.remove_callback(PrinterCallback)  # log lines are said once, by the session
         return trainer
 
@@ -173,6 +177,7 @@ def load_recipe(ingredients: Ingredients, *, arguments: Any) -> Recipe:
     then they are made anew, and the checkpoint's weights must fit.
     """
     from mmrun.data.dataset import load_dataset_actor
+    from mmrun.training.arguments import check_optimizer
 
     experiment, actors = ingredients.experiment, ingredients.actors
     processor = _processor(ingredients)
@@ -181,9 +186,11 @@ def load_recipe(ingredients: Ingredients, *, arguments: Any) -> Recipe:
         raise ConfigError(
             "data.train_metadata_file: is not given", hint="name the TSV of the train split"
         )
+    model = _model(ingredients, processor)
+    check_optimizer(arguments, model)
     return Recipe(
         arguments=arguments,
-        model=_model(ingredients, processor),
+        model=model,
         processor=processor,
         datasets=datasets,
         experiment=experiment,

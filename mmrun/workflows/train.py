@@ -11,6 +11,7 @@ from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.training.processes import Leader
+from mmrun.training.refused import refuse_impossible
 from mmrun.training.stopping import StopWish
 from mmrun.training.unused import say_unused
 from mmrun.workflows.beginning import begin
@@ -68,7 +69,9 @@ def train(request: TrainRequest) -> str:
 
 def _say_plan(place: Place, request: TrainRequest) -> str:
     beginning = begin(place, accept_data_change=request.accept_data_change, only_look=True)
-    say_unused(place.experiment.training.arguments)
+    given = place.experiment.training.arguments
+    refuse_impossible(given)
+    say_unused(given)
     rate = next_rate(beginning, setup_path=request.setup_path)
     plan = plan_of(beginning, next_rate=rate)
     return plan.text() if request.form == "table" else plan.json()

@@ -141,6 +141,8 @@ def test_other_data_behind_the_same_paths_is_refused_unless_accepted(killed: Pro
 
     assert_refused(done, code=4, naming="the data behind the same paths changed")
     assert "--accept-data-change" in done.said
+    fewer = killed.train("--max_eval_samples", "8")  # another key of data explains nothing
+    assert_refused(fewer, code=4, naming="the data behind the same paths changed")
     assert recorded(killed) == before
 
     killed.train_to_the_end("--accept-data-change")
@@ -248,3 +250,19 @@ def train_with_plain_hugging_face(folder: Path, *, max_steps: int) -> None:
         ],
         processing_class=processor,
     ).train()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(("--learning_rate", "-1"), id="out of range"),
+        pytest.param(("--optim", "adamw_bnb_8bit"), id="a package that is missing"),
+    ],
+)
+def test_a_value_that_cannot_be_opens_no_attempt(killed: Project, options: tuple[str, ...]) -> None:
+    before = recorded(killed)
+
+    done = killed.train(*options)
+
+    assert_refused(done, code=3, naming="training")
+    assert recorded(killed) == before

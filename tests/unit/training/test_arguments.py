@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 from transformers import Seq2SeqTrainingArguments
 
 from mmrun.config.loading import load_experiment
 from mmrun.errors import ConfigError
-from mmrun.training.arguments import build_arguments
+from mmrun.training.arguments import build_arguments, check_optimizer
 
 EVALUATION: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4}
 SCORES: dict[str, Any] = {"predict_with_generate": True, "metric_name": "chrf,ter,chrf++"}
@@ -146,3 +148,39 @@ def test_what_has_no_effect_is_said_in_one_warning(caplog: pytest.LogCaptureFixt
 def test_a_state_that_is_divided_among_processes_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"training\.{key} divides the state"):
         arguments(**dict[str, Any]({key: "full_shard"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -1),
+        ("learning_rate", float("nan")),
+        ("adam_beta1", 1.5),
+        ("label_smoothing_factor", 2),
+        ("gradient_accumulation_steps", 0),
+        ("per_device_train_batch_size", 0),
+        ("batch_eval_metrics", True),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"training.{name}: "):
+        arguments(**{name: value})
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "tensorboard"])
+def test_a_tracker_that_is_not_installed_is_refused_before_there_is_a_run(tracker: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?i)training: .*{tracker}"):
+        arguments(report_to=[tracker])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_bnb_8bit", "lomo", "galore_adamw"])
+def test_an_optimizer_that_cannot_be_made_is_refused(optimizer: str) -> None:
+    with pytest.raises(ConfigError, match="training: "):
+        check_optimizer(arguments(optim=optimizer), nn.Linear(1, 1))
+
+
+def test_half_precision_without_an_accelerator_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    arguments(fp16=True)
+
+    said = "without effect: training.fp16" in caplog.text
+    assert said is not torch.accelerator.is_available()

@@ -41,6 +41,19 @@ from mmrun.training.unused import unused
             ["training.adam_beta1 (sgd is not Adam)"],
             id="betas of sgd",
         ),
+        pytest.param(
+            {"optim_target_modules": "all-linear"},
+            ["training.optim_target_modules (the optimizer has all modules)"],
+            id="some modules",
+        ),
+        pytest.param(
+            {"optim": "galore_adamw", "optim_target_modules": "all-linear"}, [], id="of galore"
+        ),
+        pytest.param(
+            {"length_column_name": "frames"},
+            ["training.length_column_name (group_by_length takes the number of frames)"],
+            id="another length",
+        ),
         pytest.param({"save_steps": 10}, [], id="steps are the default of saving"),
         pytest.param(
             {"save_steps": 10, "save_strategy": "epoch"},
