@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +31,11 @@ from mmrun import faults
 from mmrun.data.sampler import EpochSampler
 from mmrun.training.best import best_so_far
 from mmrun.training.collective import agreed, gathered
-from mmrun.training.generators import generator_states_kept, start_generators
+from mmrun.training.generators import (
+    GeneratorStates,
+    generator_states_kept,
+    start_generators,
+)
 from mmrun.training.loop import Loop
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.ordering import Ordering
@@ -90,7 +95,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self.epoch_done = False
         self._samples = 0
         self._batches = 0
-        self._generators_of: str | None = None
+        self._restore_generators: Callable[[], None] | None = None
         self._grad_norm: float | None = None
         self._learning_rate: float | None = None
         self._saved_step: int | None = None
@@ -235,6 +240,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._batches = 0
         if entry is None or self._before is None or entry.epoch != self._epoch:
             self._samples = 0
+            self._restore_generators = GeneratorStates.now().restore
             super()._run_epoch(**loop)
             return
         self._samples = entry.start.done
@@ -251,14 +257,19 @@ class ResumableTrainer(Seq2SeqTrainer):
         loop["steps_trained_in_current_epoch"] = 0
         loop["steps_in_epoch"] = left
         loop["num_update_steps_per_epoch"] = math.ceil(left / accumulation)
-        self._generators_of = loop["resume_from_checkpoint"] if entry.start.done else None
+        self._restore_generators = partial(self._load_rng_state, loop["resume_from_checkpoint"])
         super()._run_epoch(**loop)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
-        """Fetch the batches of a step; making the loader has moved the generators."""
+        """Fetch the batches of a step.
+
+        To begin an epoch, the loader draws from the training's generator: or not, where its workers
+        stay, and once more where an attempt begins. So the draw is taken back.
+        """
         fetched = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._load_rng_state(self._generators_of)
-        self._generators_of = None
+        if self._restore_generators is not None:
+            self._restore_generators()
+            self._restore_generators = None
         return fetched
 
     def _end_epoch(self, loop: Mapping[str, Any]) -> None:

@@ -71,37 +71,47 @@ def test_three_attempts_are_one_training(lab: Lab, arguments: dict[str, Any]) ->
 AUGMENTED = {"frame_dropping": 0.3, "noise": 0.1}
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_augmented_samples_are_the_same_with_any_number_of_workers(lab: Lab, workers: int) -> None:
-    plain = lab.attempt()
-    alone = lab.attempt(modality=AUGMENTED)
+IN_WORKERS = [
+    pytest.param({"dataloader_num_workers": 1}, id="one worker"),
+    pytest.param({"dataloader_num_workers": 4}, id="four workers"),
+    pytest.param(
+        {"dataloader_num_workers": 2, "dataloader_persistent_workers": True},
+        id="workers that stay",
+    ),
+]
 
-    other = lab.attempt(modality=AUGMENTED, dataloader_num_workers=workers)
 
-    assert other.values("loss") == alone.values("loss") != plain.values("loss")
-    assert_same_weights(other, alone)
+@pytest.fixture(scope="module")
+def augmented(lab: Lab) -> Attempt:
+    """A training of augmented samples that was left alone, in more than three epochs."""
+    return lab.attempt(modality=AUGMENTED, max_steps=20)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param({}, id="in the process itself"),
-        pytest.param({"dataloader_num_workers": 2}, id="in workers"),
-        pytest.param(
-            {"dataloader_num_workers": 2, "dataloader_persistent_workers": True},
-            id="in workers that stay",
-        ),
-    ],
-)
-def test_an_augmented_training_in_two_attempts_is_one(lab: Lab, arguments: dict[str, Any]) -> None:
-    alone = lab.attempt(modality=AUGMENTED, **arguments)
-    first = lab.attempt(modality=AUGMENTED, stop_at=7, **arguments)
+@pytest.mark.parametrize("workers", IN_WORKERS)
+def test_a_training_is_the_same_with_any_loader(
+    lab: Lab, augmented: Attempt, workers: dict[str, Any]
+) -> None:
+    plain = lab.attempt(max_steps=20)
 
-    second = lab.attempt(first.checkpoint, modality=AUGMENTED, **arguments)
+    other = lab.attempt(modality=AUGMENTED, max_steps=20, **workers)
+
+    assert other.values("loss") == augmented.values("loss") != plain.values("loss")
+    assert_same_weights(other, augmented)
+
+
+@pytest.mark.parametrize("stop_at", [4, STEPS_OF_AN_EPOCH, 2 * STEPS_OF_AN_EPOCH, 15])
+@pytest.mark.parametrize("workers", [pytest.param({}, id="no worker"), *IN_WORKERS[2:]])
+def test_an_augmented_training_in_two_attempts_is_one(
+    lab: Lab, augmented: Attempt, workers: dict[str, Any], stop_at: int
+) -> None:
+    options: dict[str, Any] = {"modality": AUGMENTED, "max_steps": 20, **workers}
+    first = lab.attempt(stop_at=stop_at, **options)
+
+    second = lab.attempt(first.checkpoint, **options)
 
     losses = {**first.values("loss"), **second.values("loss")}
-    assert losses == alone.values("loss")
-    assert_same_weights(second, alone)
+    assert losses == augmented.values("loss")
+    assert_same_weights(second, augmented)
 
 
 def test_what_was_trained_on_is_not_read_again(
