@@ -19,6 +19,23 @@ _WRAPPER_GONE = "the end of its launcher"
 """Of `mlflow run`, `dvc repro` or `torchrun`."""
 
 
+class _AtOnce(KeyboardInterrupt):
+    """Ends what runs now; no ``Exception``, which libraries catch and take for a fault."""
+
+    def __init__(self, asked: StopRequested) -> None:
+        super().__init__()
+        self.asked = asked
+
+
+@contextmanager
+def said_in_words() -> Iterator[None]:
+    """Let what was asked for come out of the block."""
+    try:
+        yield
+    except _AtOnce as at_once:
+        raise at_once.asked from None
+
+
 class StopWish:
     """Set by a signal; read by the training loop at the end of each step."""
 
@@ -47,7 +64,8 @@ class StopWish:
         before = {number: signal.signal(number, self._heard) for number in SIGNALS}
         signal.signal(orphan.SIGNAL, self._heard)
         try:
-            yield
+            with said_in_words():
+                yield
         finally:
             signal.signal(orphan.SIGNAL, signal.SIG_IGN)  # all that is left is to say how it ended
             for number, handler in before.items():
@@ -64,10 +82,12 @@ class StopWish:
                 raise KeyboardInterrupt
             return
         if not self.training:
-            raise StopRequested(
-                f"stopped by {name} before a step was done",
-                hint="run the same command again",
-                by_keyboard=name == "SIGINT",
+            raise _AtOnce(
+                StopRequested(
+                    f"stopped by {name} before a step was done",
+                    hint="run the same command again",
+                    by_keyboard=name == "SIGINT",
+                )
             )
         self.reason, self._heard_at = name, now
         logger.warning("%s: stopping after this step with a last checkpoint (again: at once)", name)

@@ -12,7 +12,7 @@ from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.training.processes import Leader
 from mmrun.training.refused import refuse_impossible
-from mmrun.training.stopping import StopWish
+from mmrun.training.stopping import StopWish, said_in_words
 from mmrun.training.unused import say_unused
 from mmrun.workflows.beginning import begin
 from mmrun.workflows.ending import deliver_ending
@@ -63,7 +63,12 @@ def train(request: TrainRequest) -> str:
         place = find_place(request, fork=request.fork)
         if request.dry_run:
             return _say_plan(place, request)
-        with leader.answering(), folder_lock(place.output_dir), ExitStack() as held:
+        with (
+            leader.answering(),
+            said_in_words(),
+            folder_lock(place.output_dir),
+            ExitStack() as held,
+        ):
             return _train(place, request, wish=wish, held=held, leader=leader)
 
 
@@ -101,7 +106,7 @@ def _train(
     _settle_launcher(place, experiment_id=beginning.place.experiment_id)
     try:
         return work(beginning, recipe=recipe, wish=wish, lease=lease, leader=leader)
-    except StopRequested:
+    except (StopRequested, KeyboardInterrupt):
         _close_launcher(place)
         raise
 

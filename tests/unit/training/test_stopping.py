@@ -30,12 +30,24 @@ def test_while_training_a_signal_is_a_wish(wish: StopWish, number: signal.Signal
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_before_training_a_signal_ends_at_once(wish: StopWish, number: signal.Signals) -> None:
-    with pytest.raises(StopRequested, match="before a step was done") as caught:
+def test_before_training_a_signal_ends_at_once(number: signal.Signals) -> None:
+    wish = StopWish()
+    with (
+        pytest.raises(StopRequested, match="before a step was done") as caught,
+        wish.listening(),
+    ):
         signal.raise_signal(number)
 
     assert caught.value.by_keyboard == (number is signal.SIGINT)
     assert wish.reason is None
+
+
+def test_no_library_takes_the_end_for_an_error_of_its_own() -> None:
+    with pytest.raises(StopRequested), StopWish().listening():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception as error:
+            raise RuntimeError("the store refused") from error
 
 
 def test_a_wrapper_that_passes_ctrl_c_on_as_two_signals_means_one_wish(wish: StopWish) -> None:
