@@ -114,7 +114,8 @@ def can_change(setting: str, metric: str, *, looks_back: bool = False) -> bool:
     if setting in _WHEN_AND_BY_WHAT or setting.startswith("training.eval_"):
         return looks_back  # evaluating leaves the training where it was
     if setting.startswith("training.logging_"):
-        return metric == "loss"  # the mean since the log line before
+        # The mean since the log line before; and the mean of all steps is made from those sums.
+        return metric in {"loss", "train_loss"}
     return True
 
 

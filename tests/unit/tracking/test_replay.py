@@ -54,6 +54,8 @@ def divergence(step: int, *because: str) -> Divergence:
         ("data.validation_metadata_file", "eval_loss", True),
         ("data.validation_metadata_file", "loss", False),
         ("training.logging_steps", "loss", True),
+        ("training.logging_steps", "train_loss", True),
+        ("training.logging_nan_inf_filter", "train_loss", True),
         ("training.logging_steps", "grad_norm", False),
         ("training.logging_steps", "eval_loss", False),
     ],
