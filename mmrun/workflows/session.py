@@ -36,7 +36,7 @@ from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays_stopped
 from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
-from mmrun.workflows.past import earlier_points
+from mmrun.workflows.past import earlier_points, known_end
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
 from mmrun.workflows.records import save_record, summary
@@ -342,7 +342,13 @@ def _as_it_ended(beginning: Beginning) -> AttemptRecord | None:
         return last
     journal = beginning.place.output_dir / "journal"
     confirmed = read_confirmed(journal).get(last.attempt)
-    closed = replace(last, ended="killed", confirmed=confirmed or last.confirmed)
+    found = beginning.found
+    closed = replace(
+        last,
+        ended="killed",
+        to_step=known_end(last, journal=journal, saved=found.manifest if found else None),
+        confirmed=confirmed or last.confirmed,
+    )
     diverged = read_diverged(journal, attempt=last.attempt)
     return with_divergences(closed, diverged) if diverged else closed
 

@@ -108,6 +108,12 @@ def test_killed_again_before_and_after_what_was_reached(killed: Project, alone: 
     killed.train_to_the_end()
 
     assert_one_run_like(killed, alone)
+    # Of each what is known: its newest checkpoint, nothing, and its last log line.
+    assert [killed.run.tags[f"mmrun.attempt.{number}"] for number in (1, 2, 3)] == [
+        "steps 0 to 18, killed",
+        "from step 18, killed",
+        "steps 18 to 20, killed",
+    ]
 
 
 def test_killed_from_outside(killed: Project, alone: Project) -> None:

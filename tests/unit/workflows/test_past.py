@@ -12,9 +12,10 @@ from mmrun.tracking.attempts import AttemptRecord, Start
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Run
-from mmrun.workflows.past import Past, earlier_points, read_past
+from mmrun.workflows.past import Past, earlier_points, known_end, read_past
 from mmrun.workflows.records import save_record
 from tests.fakes import MemoryStore
+from tests.unit.checkpoints.samples import description
 from tests.unit.tracking.points import point
 
 CONFIG: dict[str, Any] = {"training": {"max_steps": 9, "learning_rate": 0.1}}
@@ -120,6 +121,33 @@ def test_a_run_that_recorded_no_configuration_cannot_be_used_alone() -> None:
         Past().experiment(())
 
     assert "--config_path" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("recorded", "journaled", "saved", "end"),
+    [
+        pytest.param(18, (), (), 18, id="recorded"),
+        pytest.param(10, (15, 16), (), 16, id="in its journal"),
+        pytest.param(None, (15,), (2, 18), 18, id="in its checkpoint"),
+        pytest.param(10, (), (1, 10), None, id="no step of its own: where it began"),
+        pytest.param(None, (), (), None, id="nothing is known"),
+    ],
+)
+def test_how_far_an_attempt_had_come_is_what_the_best_witness_says(
+    run: Run,
+    tmp_path: Path,
+    *,
+    recorded: int | None,
+    journaled: tuple[int, ...],
+    saved: tuple[int, ...],
+    end: int | None,
+) -> None:
+    last = replace(record(run, 0, 10), to_step=recorded)
+    Journal(tmp_path, attempt=1).append([point(step=30)])  # of another attempt
+    Journal(tmp_path, attempt=2).append([point(step=step) for step in journaled])
+    begun = description(saved[1], attempt=saved[0]) if saved else None
+
+    assert known_end(last, journal=tmp_path, saved=begun) == end
 
 
 def test_points_are_those_of_store_and_journal_each_once(
