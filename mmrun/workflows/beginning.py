@@ -68,14 +68,22 @@ class Beginning:
         """The checkpoint in words, for the record."""
         if self.found is None:
             return None
-        manifest = self.inheritance.manifest if self.inheritance else self.found.manifest
-        return manifest.reference if manifest else str(self.found.path)
+        if self._source is not None:
+            return self._source
+        return self.found.manifest.reference if self.found.manifest else str(self.found.path)
 
     @property
     def forked_from(self) -> str | None:
         """The source's checkpoint for people, where a fork begins."""
-        source = self.inheritance.manifest if self.inheritance is not None else None
-        return f"{source.run_id}@{source.step}" if source is not None else None
+        return self._source and self._source.partition(".a")[0]
+
+    @property
+    def _source(self) -> str | None:
+        """The checkpoint that a fork begins with, even if it has its copy, but no attempt yet."""
+        if self.inheritance is not None:
+            return self.inheritance.manifest.reference
+        origin = self.place.origin
+        return origin.checkpoint if origin is not None and not self.past.attempts else None
 
 
 def begin(

@@ -36,6 +36,12 @@ class Origin:
             attempt=reference.attempt if manifest is None else manifest.attempt,
         )
 
+    @property
+    def checkpoint(self) -> str | None:
+        """That very checkpoint in words; None where it is not known yet which one it is."""
+        known = self.step is not None and self.attempt is not None
+        return f"{self.run_id}@{self.step}.a{self.attempt}" if known else None
+
     def fits(self, other: "Origin") -> bool:
         """Whether ``other``, which is one checkpoint, may be what is meant here."""
         same_step = self.step in {None, other.step}

@@ -1,7 +1,11 @@
 """What ``--fork`` makes of output folders, references and runs, in this process."""
 
+import json
+from typing import NoReturn
+
 import pytest
 
+from mmrun.workflows.recipe import Recipe
 from tests.integration.runs import Runs
 
 
@@ -38,6 +42,31 @@ def test_the_same_command_goes_on_with_its_fork(here: Runs) -> None:
 
     assert here.trained("out-2", *words, steps="4") == second
     assert here.steps_of(second) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("reference", ["{run}@2", "{run}@latest", "out-1/train/checkpoint-2"])
+def test_a_fork_that_died_before_its_first_attempt_still_says_where_it_began(
+    here: Runs, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    first = here.trained("out-1")
+    words = ("--fork", "--resume_from_checkpoint", reference.format(run=first))
+    with monkeypatch.context() as broken:
+        broken.setattr(Recipe, "trainer", break_down)
+        assert here.train("out-2", *words, steps="3").code == 1
+    assert here.saved("out-2") == [2]
+
+    planned = here.train("out-2", *words, "--dry-run", steps="3")
+    said = here.train("out-2", *words, steps="3")
+
+    second = here.run_of("out-2")
+    assert f"run         {second}, a fork of {first}@2" in planned.text.splitlines()
+    assert f"run {second}, a fork of {first}@2: attempt 1" in said.text
+    record = json.loads(here.artifact(second, "attempts/1.json"))
+    assert record["started_from"] == f"{first}@2.a1"
+
+
+def break_down(*_: object, **__: object) -> NoReturn:
+    raise RuntimeError("out of memory")
 
 
 def test_the_folder_of_another_run_is_freed_on_request_only(here: Runs) -> None:
