@@ -16,6 +16,8 @@ FORMAT = 1
 Decision = Literal["log", "confirm", "diverge"]
 Ranges = Mapping[str, Sequence[Sequence[int]]]
 """By metric, pairs of the first and the last step that an attempt confirmed."""
+PROCESSES = "processes"
+"""What is changed, among settings, by another number of processes: a step is of other samples."""
 
 _OF_THE_MACHINE = frozenset(
     {
@@ -43,7 +45,7 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One process that worked on a run; kept as ``attempts/<attempt>.json``."""
+    """One launch that worked on a run; kept as ``attempts/<attempt>.json``."""
 
     attempt: int
     run_id: str
@@ -53,6 +55,8 @@ class AttemptRecord:
     """The full experiment, secrets masked."""
     host: str
     pid: int
+    """Of the first process."""
+    processes: int = 1
     lineage: tuple[Start, ...]
     """All attempts up to this one."""
     to_step: int | None = None

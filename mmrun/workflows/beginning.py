@@ -1,6 +1,7 @@
 """From where an attempt goes on, and what is different from the one before; changes nothing."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.reference import LATEST
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.loading import flat
+from mmrun.config.schema import Experiment
 from mmrun.errors import CheckpointError, DataError
 from mmrun.provenance.data import data_version, same_data
 from mmrun.provenance.source import SourceState, source_state
-from mmrun.tracking.attempts import changes
+from mmrun.tracking.attempts import PROCESSES, changes
+from mmrun.training.processes import Launched
 from mmrun.workflows.inheritance import Inheritance, bring, inheritance
 from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.place import Place
@@ -36,6 +39,8 @@ class Beginning:
     checkpoint: Path | None
     """The folder of ``found``, if it was brought here."""
     data: str
+    processes: int
+    """How many share each step."""
     changed: Mapping[str, tuple[Any, Any]]
     source: SourceState
     inheritance: Inheritance | None = None
@@ -107,7 +112,8 @@ def begin(
     """
     past = read_past(place.store, place.run, place.run_file) if place.run else Past()
     earlier = source_past(past, store=place.store, origin=place.origin)
-    changed = changes(earlier.flat_config, flat(place.experiment)) if earlier.last else {}
+    processes = Launched.of(os.environ).size
+    changed = _changed(earlier, place.experiment, processes=processes)
     cache = None if only_look else place.output_dir / ".digests.json"
     data = data_version(place.experiment, cache=cache)
     if data_differs(earlier, data) and not accept_data_change:
@@ -124,10 +130,21 @@ def begin(
         found=found,
         checkpoint=checkpoint,
         data=data,
+        processes=processes,
         changed=changed,
         source=source_state(),
         inheritance=inheritance(place, found, checkpoint),
     )
+
+
+def _changed(
+    earlier: Past, experiment: Experiment, *, processes: int
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return what the last attempt was started with otherwise: settings, and the launcher's one."""
+    if earlier.last is None:
+        return {}
+    then = {**earlier.flat_config, PROCESSES: str(earlier.last.processes)}
+    return changes(then, {**flat(experiment), PROCESSES: str(processes)})
 
 
 def _refuse_average(found: Found) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from mmrun.errors import UsageError
+from mmrun.tracking.attempts import PROCESSES
 
 FINISHED = "finished"
 """How the record of an attempt says that it came to the end of the training."""
@@ -51,8 +52,11 @@ def is_done(
 
 
 def refuse_without_effect(changed: Collection[str], *, step: int, run_id: str) -> None:
-    """Refuse settings that were changed for a run that is done."""
-    unused = [key for key in changed if key not in LENGTHS]
+    """Refuse settings that were changed for a run that is done.
+
+    The number of processes is the launcher's: a scheduler may start the same command with others.
+    """
+    unused = [key for key in changed if key not in LENGTHS | {PROCESSES}]
     if unused:
         raise UsageError(
             f"the run is done at step {step}, so these would have no effect: {', '.join(unused)}",

@@ -1,6 +1,5 @@
 """The learning rate of the step that a training would do next; no torch."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +72,13 @@ def _total(beginning: Beginning, saved: Position | None, *, setup_path: Path | N
     size = _samples(beginning, setup_path=setup_path)
     if size is None:
         return None
-    loader = _loader(arguments, size=size)
+    loader = _loader(arguments, size=size, processes=beginning.processes)
     before = saved or _foreign_position(beginning, loader)
     epochs = training_value(arguments, "num_train_epochs")
     return total_steps(before, epochs=epochs, **loader)
 
 
-def _loader(arguments: Mapping[str, Any], *, size: int) -> dict[str, Any]:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+def _loader(arguments: Mapping[str, Any], *, size: int, processes: int) -> dict[str, Any]:
     return {
         "size": size,
         "batch": training_value(arguments, "per_device_train_batch_size") * processes,

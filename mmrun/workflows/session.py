@@ -195,6 +195,7 @@ def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int
         config=masked(plain(beginning.place.experiment)),
         host=source.host,
         pid=os.getpid(),
+        processes=beginning.processes,
         lineage=(*(last.lineage if last else ()), start),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),

@@ -114,3 +114,41 @@ def test_parameters_are_those_of_the_first_attempt(here: Runs) -> None:
     changed = "training.label_smoothing_factor: 0.1 → 0.2"
     assert changed in here.tags(run_id)["mmrun.attempt.2"]
     assert here.steps_of(run_id) == [1, 2, 3]
+
+
+TWO_PROCESSES = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "1",
+}
+
+
+def test_a_plan_says_that_there_are_more_processes_now(
+    here: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.trained("out-1")
+    for name, value in TWO_PROCESSES.items():
+        monkeypatch.setenv(name, value)
+
+    said = here.train("out-1", "--dry-run", steps="3")
+
+    assert said.code == 0, said.text
+    assert "changes     processes: 1 → 2" in said.text.splitlines()
+
+
+def test_another_number_of_processes_is_recorded_as_a_change(here: Runs) -> None:
+    run_id = here.trained("out-1")
+    first = json.loads(here.artifact(run_id, "attempts/1.json"))
+    assert first["processes"] == 1
+    text = json.dumps({**first, "processes": 2})
+    here.store.artifacts(run_id).write("attempts/1.json", text.encode())
+
+    said = here.train("out-1", steps="3")
+
+    assert "changed: processes: 2 → 1" in said.text
+    second = json.loads(here.artifact(run_id, "attempts/2.json"))
+    assert second["overrides"]["processes"] == ["2", "1"]
+    assert second["processes"] == 1
+    assert "processes: 2 → 1" in here.tags(run_id)["mmrun.attempt.2"]

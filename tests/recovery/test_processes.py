@@ -95,6 +95,7 @@ def test_a_signal_to_one_process_stops_both_with_a_last_checkpoint(
     assert "exitcode  : 75 " in "".join(said)
     assert resumed.code == 0, resumed.said
     assert project.attempt(1)["ended"] == "stopped by SIGTERM"
+    assert project.attempt(1)["processes"] == 2
     assert_one_run_like(project, two_alone)
 
 

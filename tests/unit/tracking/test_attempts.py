@@ -1,5 +1,6 @@
 """What counts of several attempts, and what changed between them."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -129,6 +130,12 @@ RECORD = AttemptRecord(
 
 def test_a_record_survives_its_journey() -> None:
     assert AttemptRecord.from_json(RECORD.to_json()) == RECORD
+
+
+def test_a_record_that_does_not_say_so_is_of_one_process() -> None:
+    old = {key: value for key, value in json.loads(RECORD.to_json()).items() if key != "processes"}
+
+    assert AttemptRecord.from_json(json.dumps(old)).processes == 1
 
 
 @pytest.mark.parametrize(

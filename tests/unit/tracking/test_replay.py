@@ -57,6 +57,8 @@ def divergence(step: int, *because: str) -> Divergence:
         ("training.logging_steps", "train_loss", True),
         ("training.logging_nan_inf_filter", "train_loss", True),
         ("training.logging_steps", "grad_norm", False),
+        ("processes", "loss", True),
+        ("processes", "eval_loss", True),
         ("training.logging_steps", "eval_loss", False),
     ],
 )

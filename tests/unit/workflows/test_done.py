@@ -45,7 +45,7 @@ def test_only_early_stopping_keeps_a_training_stopped() -> None:
 
 
 def test_what_would_have_no_effect_is_refused_by_name() -> None:
-    refuse_without_effect([LENGTH], step=23, run_id="r")
+    refuse_without_effect([LENGTH, "processes"], step=23, run_id="r")
 
     with pytest.raises(UsageError, match=rf"done at step 23.*no effect: {RATE}$"):
         refuse_without_effect([LENGTH, RATE], step=23, run_id="r")
