@@ -128,6 +128,12 @@ def is_timing(key: str) -> bool:
     return key.startswith("mmrun/") or key.endswith(("_runtime", "_per_second"))
 
 
+def repeats(point: Point, value: float) -> bool:
+    """Whether ``point`` tells nothing new where ``value`` was logged for its metric and step."""
+    same = point.value == value or (math.isnan(point.value) and math.isnan(value))
+    return same or is_timing(point.key)
+
+
 class Overlap:
     """What earlier attempts logged from the step on where this one starts.
 
@@ -163,7 +169,7 @@ class Overlap:
         earlier = self._earlier.get(place)
         if earlier is None:
             return "log"
-        if is_timing(point.key) or _same(earlier.value, point.value):
+        if repeats(point, earlier.value):
             self._confirmed.add(place)
             return "confirm"
         because = self._explanation.of(earlier)
@@ -188,10 +194,6 @@ class Overlap:
                 ranges[key].append([step, step])
                 open_ranges.add(key)
         return dict(ranges)
-
-
-def _same(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def changes(

@@ -139,26 +139,31 @@ class Journal:
         """Open the journal of ``attempt`` in ``folder``, or start it."""
         self.folder = folder
         self.attempt = attempt
-        self._log = PointLog(folder / f"attempt-{attempt}.jsonl")
+        self.own = PointLog(folder / f"attempt-{attempt}.jsonl")
+        """What this attempt logs itself."""
         self._carried = PointLog(folder / f"attempt-{attempt}.carried.jsonl")
 
     def logs(self) -> list[PointLog]:
         """Return the files of all attempts, in the order in which they are to be sent."""
-        own = {log.path: log for log in (self._carried, self._log)}
+        own = {log.path: log for log in (self._carried, self.own)}
         earlier = [log for log in open_logs(self.folder) if log.path not in own]
         return [*earlier, *own.values()]
 
+    def attempts(self) -> set[int]:
+        """Return the attempts that wrote to this folder."""
+        return {attempt for attempt, _, _ in _found(self.folder)}
+
     def append(self, points: Sequence[Point]) -> None:
         """Write the points of one call; they survive the death of this process."""
-        self._log.append(points)
+        self.own.append(points)
 
     def confirm(self, points: Sequence[Point]) -> None:
         """Write that these values of earlier attempts were met again; they are not sent."""
-        self._log.confirm(points)
+        self.own.confirm(points)
 
     def diverge(self, divergences: Sequence[Divergence]) -> None:
         """Write which values of earlier attempts were not met again; a kill does not undo it."""
-        self._log.diverge(divergences)
+        self.own.diverge(divergences)
 
     def import_unsent(self, points: Iterable[Point]) -> None:
         """Take over points that came with a checkpoint, except those known here."""

@@ -5,12 +5,13 @@ import math
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from mmrun import faults
 from mmrun.errors import TrackingError
+from mmrun.tracking.elsewhere import Elsewhere
 from mmrun.tracking.journal import Journal, PointLog
 from mmrun.tracking.store import Point, RunStore
 
@@ -32,14 +33,21 @@ class Sender:
         run_id: str,
         journal: Journal,
         *,
+        lineage: Sequence[tuple[int, int]] = (),
         every_s: float = 1.0,
         longest_pause_s: float = 30.0,
     ) -> None:
-        """Prepare to send the points of ``journal``, and what earlier attempts left unsent."""
+        """Prepare to send the points of ``journal``, and what earlier attempts left unsent.
+
+        ``lineage`` are those attempts and the step where each began. What one of them logged again
+        in another folder is not sent; the journal's own attempt knew what was logged before it.
+        """
         self._store = store
         self._run_id = run_id
         self._folder = journal.folder
         self._logs = journal.logs()
+        self._own = journal.own
+        self._elsewhere = Elsewhere(store, run_id, journal, lineage=lineage)
         self._every_s = every_s
         self._longest_pause_s = longest_pause_s
         self._wake = threading.Event()
@@ -52,6 +60,8 @@ class Sender:
         self._tags: dict[str, str] = {}
         self._told: Mapping[str, str] = {}
         self._thread = threading.Thread(target=self._work, name="mmrun-sender", daemon=True)
+        self.doubles = 0
+        """Points that the store had from an attempt in another folder."""
         self.away_since: float | None = None
         """When the server was first found away, on the monotonic clock; None while it answers."""
 
@@ -131,11 +141,16 @@ class Sender:
 
     def _send_all(self, log: PointLog) -> None:
         log.flush()
+        self._elsewhere.forget()  # what the log before had may be stored now
         while not self._stopping and (batch := log.batch(limit=_BATCH)).until > log.sent:
-            points = [point for point in batch.points if self._sendable(point)]
+            sendable = [point for point in batch.points if self._sendable(point)]
+            points = [
+                point for point in sendable if log is self._own or not self._elsewhere.has(point)
+            ]
             if points:
                 self._store.log_points(self._run_id, points)
                 faults.reach("points.sent", step=points[-1].step)
+            self.doubles += len(sendable) - len(points)
             log.acknowledge(batch.until)
 
     def _sendable(self, point: Point) -> bool:

@@ -137,7 +137,7 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
     last = _as_it_ended(beginning)
     record = _record(beginning, last=last, started_ms=clock.now_ms())
     journal = Journal(place.output_dir / "journal", attempt=record.attempt)
-    sender = Sender(place.store, place.run_id, journal)
+    sender = Sender(place.store, place.run_id, journal, lineage=beginning.past.lineage)
     attempt = Attempt(
         record,
         store=place.store,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmrun.checkpoints.spool import Spool
@@ -21,6 +22,18 @@ from mmrun.workflows.publishing import Hints, publisher_of, send_queued
 logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Delivery:
+    """What came of what had waited."""
+
+    checkpoints: int
+    """How many were sent."""
+    missed: Sequence[str]
+    """Those that were not."""
+    doubles: int
+    """Metric points that another folder had sent already."""
 
 
 def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
@@ -44,24 +57,21 @@ def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
     store = open_store(None, run_file, uri=tracking_uri)
     run = store.read(run_file.run_id)
     with folder_lock(output_dir), Lease(store, run.run_id) as lease:
-        checkpoints, missed = _send(output_dir, store, run_file, lease=lease)
+        delivery = _send(output_dir, store, run_file, lease=lease)
         ending = deliver_ending(store, output_dir / "journal")
-    left = {**unsent(output_dir), "checkpoints": len(missed)}
+    left = {**unsent(output_dir), "checkpoints": len(delivery.missed)}
     points = waiting.get("metric points", 0) - left.get("metric points", 0)
-    sent = _in_words({"metric points": points, "checkpoints": checkpoints})
     if any(left.values()):
         raise TrackingError(
             f"{_in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
             hint="see that the tracking server and its artifact store work, then try again",
         )
-    said = f"run {run.run_id}: sent {sent}" if sent else f"run {run.run_id}: nothing was waiting"
+    said = f"run {run.run_id}: {_outcome(delivery, points=points)}"
     return said if ending is None else f"{said}; its last attempt: {ending.record.ended}"
 
 
-def _send(
-    output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease
-) -> tuple[int, Sequence[str]]:
-    """Send everything; return how many checkpoints were sent, and which were not."""
+def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease) -> _Delivery:
+    """Send everything that the store takes."""
     run = store.read(run_file.run_id)
     past = read_past(store, run, run_file)
     place = Place(
@@ -76,8 +86,9 @@ def _send(
     )
     hints = Hints(store, run.run_id)
     publisher = publisher_of(place, lineage=past.lineage, lease=lease, listener=hints)
-    journal = Journal(output_dir / "journal", attempt=past.attempts)
-    with Sender(store, run.run_id, journal) as sender:
+    # All that lies here is an earlier attempt's, as it is for the next one.
+    journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
+    with Sender(store, run.run_id, journal, lineage=past.lineage) as sender:
         publisher.recover()
         sender.flush(_PATIENCE_S)
         missed = publisher.drain(_PATIENCE_S, patient=lambda: True)
@@ -86,7 +97,16 @@ def _send(
             missed = send_queued(
                 place, lineage=past.lineage, lease=lease, listener=hints, patience_s=_PATIENCE_S
             )
-    return hints.count, missed
+    return _Delivery(checkpoints=hints.count, missed=missed, doubles=sender.doubles)
+
+
+def _outcome(delivery: _Delivery, *, points: int) -> str:
+    """Say what became of ``points`` and checkpoints that waited."""
+    there = delivery.doubles
+    sent = _in_words({"metric points": points - there, "checkpoints": delivery.checkpoints})
+    if not there:
+        return f"sent {sent}" if sent else "nothing was waiting"
+    return f"sent {sent or 'nothing'}; another folder had sent {there} metric points already"
 
 
 def _in_words(counts: Mapping[str, int]) -> str:

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from mmrun.checkpoints import manifest as manifests
 from tests.recovery.project import Project
 
@@ -43,3 +45,36 @@ def test_an_address_gives_the_checkpoint_of_that_folder(killed: Project) -> None
 
     assert attempt_of(killed.folder / "first") == (12, 1)
     assert attempt_of(killed.folder / "second") == (12, 2)
+
+
+HERE = ("--output_dir", "here")
+"""Where the machine writes that a run began on."""
+
+
+@pytest.fixture
+def waiting(project: Project) -> Project:
+    """A run that was killed with points that were not sent, and goes on on another machine."""
+    project.train_until("upload.manifest@6,step@11", *HERE)
+    reference = f"{project.run.run_id}@latest"
+    project.train_until("points.sent@18,step@22", "--resume_from_checkpoint", reference)
+    return project
+
+
+def test_sync_sends_nothing_that_the_other_machine_did_again(
+    waiting: Project, alone: Project
+) -> None:
+    waiting.train_to_the_end()
+
+    done = waiting.mmrun("sync", "here")
+
+    assert done.code == 0, done.said
+    assert "another folder had sent" in done.said
+    assert waiting.history == alone.history
+
+
+def test_a_training_in_the_old_folder_sends_nothing_that_was_done_again(
+    waiting: Project, alone: Project
+) -> None:
+    waiting.train_to_the_end(*HERE)
+
+    assert waiting.history == alone.history
