@@ -77,3 +77,22 @@ def _refuse_sharding(given: Mapping[str, Any]) -> None:
                 "checkpoint of mmrun holds",
                 hint="leave it out: with torchrun each process has the whole model",
             )
+
+
+def refuse_empty_epoch(*, samples: int, batch: int, drop_last: bool) -> None:
+    """Refuse a batch that is never full, where only full ones are trained on.
+
+    Args:
+        samples: How many there are to train on.
+        batch: How many of them make a batch, over all processes.
+        drop_last: Whether a batch that is not full is left out.
+
+    Raises:
+        ConfigError: if no batch is left.
+    """
+    if drop_last and samples < batch:
+        raise ConfigError(
+            f"training.dataloader_drop_last leaves nothing: {batch} samples make a batch, and the "
+            f"train split has {samples}",
+            hint="lower per_device_train_batch_size, or set dataloader_drop_last to false",
+        )

@@ -178,6 +178,7 @@ def load_recipe(ingredients: Ingredients, *, arguments: Any) -> Recipe:
     """
     from mmrun.data.dataset import load_dataset_actor
     from mmrun.training.arguments import check_optimizer
+    from mmrun.training.refused import refuse_empty_epoch
 
     experiment, actors = ingredients.experiment, ingredients.actors
     processor = _processor(ingredients)
@@ -186,6 +187,11 @@ def load_recipe(ingredients: Ingredients, *, arguments: Any) -> Recipe:
         raise ConfigError(
             "data.train_metadata_file: is not given", hint="name the TSV of the train split"
         )
+    refuse_empty_epoch(
+        samples=len(datasets["train"]),
+        batch=arguments.train_batch_size * arguments.world_size,
+        drop_last=arguments.dataloader_drop_last,
+    )
     model = _model(ingredients, processor)
     check_optimizer(arguments, model)
     return Recipe(

@@ -17,6 +17,8 @@ from tests.integration.test_ends import fail_at
 
 MMRUN = Path(sys.executable).with_name("mmrun")
 EACH_STEP = ("--save_strategy", "steps", "--save_steps", "1")
+DROPPED = ("--dataloader_drop_last", "true", "--per_device_train_batch_size", "64")
+"""A batch that is bigger than the training set, and dropped because it is not full."""
 
 
 def test_the_journal_of_another_run_does_not_count(here: Runs) -> None:
@@ -143,3 +145,25 @@ def test_a_failure_before_the_first_checkpoint_starts_the_same_run_again(
     assert here.trained("out-1", steps="3") == run_id
 
     assert here.steps_of(run_id) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("steps", ["-1", "2"])
+def test_a_batch_that_is_never_full_is_refused_before_a_run_is_opened(
+    here: Runs, steps: str
+) -> None:
+    before = here.statuses()
+
+    said = here.train("out-1", *DROPPED, steps=steps)
+
+    assert said.code == 3, said.text
+    assert "64 samples make a batch, and the train split has 23" in said.text
+    assert here.statuses() == before
+
+
+def test_a_batch_that_is_never_full_is_refused_at_a_resume(here: Runs) -> None:
+    here.trained("out-1")
+
+    said = here.train("out-1", *DROPPED, steps="3")
+
+    assert said.code == 3, said.text
+    assert here.statuses()[here.run_of("out-1")] == "FINISHED"
