@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 OPTIMIZER = "optimizer.pt"
 SCHEDULER = "scheduler.pt"
 
+_IMPLEMENTATION = {"capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused"}
+_NO_KIND = _IMPLEMENTATION | {"initial_lr", "maximize", "param_names", "params"}
+"""What groups of one kind of optimizer have in some versions of torch, and not in others."""
+
 
 def parameter_groups(optimizer: Any, model: nn.Module) -> tuple[tuple[str, ...], ...]:
     """Return the names of the optimizer's parameters, group by group."""
@@ -47,16 +51,9 @@ def continue_optimizer(
 
     ``metric`` is what a schedule that looks back follows today.
     """
-    now = type(optimizer).__name__
-    if before.optimizer and before.optimizer != now:
-        logger.warning(
-            "optimizer: %s → %s; its state starts fresh at step %d",
-            before.optimizer,
-            now,
-            before.step,
-        )
-    else:
-        saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    misfit = _misfit(saved["param_groups"], optimizer, before=before)
+    if misfit is None:
         names = parameter_groups(optimizer, model)
         optimizer.load_state_dict(
             {
@@ -64,10 +61,31 @@ def continue_optimizer(
                 "param_groups": _groups(saved["param_groups"], optimizer),
             }
         )
+    else:
+        logger.warning("optimizer: %s; its state starts fresh at step %d", misfit, before.step)
     if isinstance(scheduler, LambdaLR):
         _continue_formula(scheduler, optimizer=optimizer, step=before.step)
     else:
         _continue_memory(checkpoint, scheduler, optimizer=optimizer, before=before, metric=metric)
+
+
+def _misfit(
+    saved: Sequence[Mapping[str, Any]], optimizer: Optimizer, *, before: Position
+) -> str | None:
+    """Return, in words, why the state that was saved is not one for ``optimizer``; None if it is.
+
+    Plain Hugging Face names neither class nor parameters: the kind is told by the hyperparameters,
+    and parameters by their number.
+    """
+    now = type(optimizer).__name__
+    if before.optimizer:
+        return None if before.optimizer == now else f"{before.optimizer} → {now}"
+    if any(group.keys() - _NO_KIND != optimizer.defaults.keys() - _NO_KIND for group in saved):
+        return f"the checkpoint's is no {now}"
+    sizes = [
+        [len(group["params"]) for group in groups] for groups in (saved, optimizer.param_groups)
+    ]
+    return None if sizes[0] == sizes[1] else "the checkpoint's has other parameters"
 
 
 def _state_by_name(

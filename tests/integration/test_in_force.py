@@ -2,6 +2,8 @@
 
 import logging
 import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +142,20 @@ def test_the_state_goes_on_where_the_class_is_the_same(
 
     assert resumed.first.steps_before == ({2.0} if known else set())
     assert {group["lr"] for group in resumed.first.groups} == {0.02}
+
+
+@pytest.mark.parametrize("now", ["adafactor", "sgd"])
+def test_the_state_of_a_plain_checkpoint_is_not_for_another_optimizer(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, now: str
+) -> None:
+    plain = shutil.copytree(lab.attempt(stop_at=2).checkpoint, tmp_path / "checkpoint-2")
+    (plain / "mmrun_state.json").unlink()
+
+    resumed = lab.attempt(plain, optim=now, max_steps=3)
+
+    assert resumed.step == 3
+    assert resumed.first.steps_before == set()
+    assert "its state starts fresh at step 2" in caplog.text
 
 
 def test_arguments_of_an_optimizer_are_those_of_today(lab: Lab) -> None:

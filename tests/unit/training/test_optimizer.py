@@ -20,6 +20,8 @@ from mmrun.training.optimizer import (
 from mmrun.training.position import Position
 
 STEP = 4
+FOREIGN = Position(step=STEP, epoch=0, samples=8, epoch_done=False)
+"""Of a checkpoint of plain Hugging Face, which names neither optimizer nor parameters."""
 
 
 class Net(nn.Module):
@@ -208,11 +210,57 @@ def test_a_checkpoint_of_plain_hugging_face_names_no_parameters(tmp_path: Path) 
     optimizer = Adam(model.parameters(), lr=0.1)
     train(model, optimizer, constant(optimizer), steps=STEP)
     save(tmp_path, model, optimizer, constant(optimizer))
-    foreign = Position(step=STEP, epoch=0, samples=8, epoch_done=False)
     fresh = Adam(model.parameters(), lr=0.1)
 
     continue_optimizer(
-        tmp_path, optimizer=fresh, scheduler=constant(fresh), model=model, before=foreign
+        tmp_path, optimizer=fresh, scheduler=constant(fresh), model=model, before=FOREIGN
+    )
+
+    assert all(fresh.state[p]["step"] == STEP for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("now", "frozen", "said"),
+    [
+        pytest.param(SGD, False, "the checkpoint's is no SGD", id="another kind"),
+        pytest.param(Adam, True, "the checkpoint's has other parameters", id="frozen since"),
+    ],
+)
+def test_a_foreign_state_that_is_for_another_optimizer_starts_fresh(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    now: Callable[..., Optimizer],
+    frozen: bool,
+    said: str,
+) -> None:
+    model = Net()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    train(model, optimizer, constant(optimizer), steps=STEP)
+    save(tmp_path, model, optimizer, constant(optimizer))
+    model = Net(frozen=frozen)
+    fresh = now(trainable(model), lr=0.05)
+
+    continue_optimizer(
+        tmp_path, optimizer=fresh, scheduler=constant(fresh), model=model, before=FOREIGN
+    )
+
+    assert not fresh.state
+    assert fresh.param_groups[0]["lr"] == 0.05
+    assert f"{said}; its state starts fresh at step 4" in caplog.text
+
+
+def test_a_foreign_state_of_another_torch_goes_on(tmp_path: Path) -> None:
+    model = Net()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    train(model, optimizer, constant(optimizer), steps=STEP)
+    for group in optimizer.param_groups:
+        del group["foreach"]  # as if that torch had not known it yet
+    save(tmp_path, model, optimizer, constant(optimizer))
+    fresh = Adam(model.parameters(), lr=0.1)
+
+    continue_optimizer(
+        tmp_path, optimizer=fresh, scheduler=constant(fresh), model=model, before=FOREIGN
     )
 
     assert all(fresh.state[p]["step"] == STEP for p in model.parameters())
