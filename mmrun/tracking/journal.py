@@ -196,7 +196,7 @@ def read_journals(folder: Path) -> dict[int, list[Point]]:
 
 
 def read_confirmed(folder: Path) -> dict[int, dict[str, list[list[int]]]]:
-    """Return by attempt and metric what was confirmed, as ``attempts.effective_history`` wants."""
+    """Return by attempt and metric what was confirmed, as ``history.effective_history`` wants."""
     confirmed: dict[int, dict[str, list[list[int]]]] = {}
     for attempt, carried, path in _found(folder):
         for line, _ in () if carried else _lines(path, start=0):

@@ -21,7 +21,6 @@ _INERT = frozenset(
         "training.disable_tqdm",
         "training.early_stopping_patience",
         "training.load_best_model_at_end",
-        "training.overwrite_output_dir",
         "training.project",
         "training.report_to",
         "training.run_name",
