@@ -35,6 +35,7 @@ def refuse_impossible(given: Mapping[str, Any]) -> None:
     _refuse_out_of_range(given)
     _refuse_inexact(given)
     _refuse_sharding(given)
+    _refuse_noise(given)
     check_schedule(given)
 
 
@@ -77,6 +78,15 @@ def _refuse_sharding(given: Mapping[str, Any]) -> None:
                 "checkpoint of mmrun holds",
                 hint="leave it out: with torchrun each process has the whole model",
             )
+
+
+def _refuse_noise(given: Mapping[str, Any]) -> None:
+    # The Trainer puts it on the table that is shared; encoder and decoder read layers of their own.
+    if given.get("neftune_noise_alpha"):
+        raise ConfigError(
+            "training.neftune_noise_alpha: the noise would not reach the embeddings of this model",
+            hint="leave it out",
+        )
 
 
 def refuse_empty_epoch(*, samples: int, batch: int, drop_last: bool) -> None:

@@ -147,6 +147,16 @@ def test_a_failure_before_the_first_checkpoint_starts_the_same_run_again(
     assert here.steps_of(run_id) == [1, 2, 3]
 
 
+def test_noise_that_would_reach_no_embedding_is_refused(here: Runs) -> None:
+    before = here.statuses()
+
+    said = here.train("out-1", "--neftune_noise_alpha", "5")
+
+    assert said.code == 3, said.text
+    assert "training.neftune_noise_alpha: the noise would not reach" in said.text
+    assert here.statuses() == before
+
+
 @pytest.mark.parametrize("steps", ["-1", "2"])
 def test_a_batch_that_is_never_full_is_refused_before_a_run_is_opened(
     here: Runs, steps: str
