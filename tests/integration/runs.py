@@ -13,6 +13,14 @@ from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import read_run_file
 
 TWO_STEPS = "2"
+TWO_PROCESSES = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "1",
+}
+"""What `torchrun` says to the first of two; a plan asks no other for anything."""
 
 
 @dataclass(frozen=True)

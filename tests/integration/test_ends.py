@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmrun.training.trainer import ResumableTrainer
-from tests.integration.runs import Runs
+from tests.integration.runs import TWO_PROCESSES, Runs
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
@@ -114,15 +114,6 @@ def test_parameters_are_those_of_the_first_attempt(here: Runs) -> None:
     changed = "training.label_smoothing_factor: 0.1 → 0.2"
     assert changed in here.tags(run_id)["mmrun.attempt.2"]
     assert here.steps_of(run_id) == [1, 2, 3]
-
-
-TWO_PROCESSES = {
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "WORLD_SIZE": "2",
-    "MASTER_ADDR": "localhost",
-    "MASTER_PORT": "1",
-}
 
 
 def test_a_plan_says_that_there_are_more_processes_now(

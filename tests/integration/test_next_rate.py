@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.runs import Runs
+from tests.integration.runs import TWO_PROCESSES, Runs
 
 LINEAR = ("--lr_scheduler_type", "linear", "--logging_steps", "1")
 EPOCHS = "-1"
@@ -91,13 +91,12 @@ def test_rows_that_are_left_out_are_counted_once_the_data_set_is_built(here: Run
     assert after["total"] == 2 * 5  # 18 of 23 rows have at most three frames
 
 
-@pytest.mark.parametrize(
-    ("steps", "processes", "total"), [(EPOCHS, "2", 2 * 3), ("9", "2", 9)], ids=["epochs", "steps"]
-)
+@pytest.mark.parametrize(("steps", "total"), [(EPOCHS, 2 * 3), ("9", 9)], ids=["epochs", "steps"])
 def test_several_processes_share_the_steps_of_an_epoch(
-    here: Runs, monkeypatch: pytest.MonkeyPatch, steps: str, processes: str, total: int
+    here: Runs, monkeypatch: pytest.MonkeyPatch, steps: str, total: int
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", processes)
+    for name, value in TWO_PROCESSES.items():
+        monkeypatch.setenv(name, value)
 
     assert planned(here, "--num_train_epochs", "2", steps=steps)["total"] == total
 
