@@ -18,6 +18,7 @@ from tests.recovery.project import Project, outside
 
 HEAVY = {"torch", "transformers", "datasets"}
 IN_JSON = ("--format", "json")
+CONSTANT = {"schedule": "constant", "total": 23, "stopped_early": False}
 
 
 def dry_run(project: Project, *options: str) -> tuple[str, Collection[str]]:
@@ -77,7 +78,8 @@ def test_a_new_run_has_every_field_of_a_plan(project: Project) -> None:
         "code": None,
         "uncommitted": False,
         "versions": {},
-        "next_rate": {"step": 1, "schedule": "constant", "total": 23, "rate": 0.001},
+        "next_rate": {**CONSTANT, "step": 1, "rate": 0.001},
+        "done": False,
     }
     assert list(plan) == [field.name for field in fields(Plan)]
     assert not project.out.exists()
@@ -92,7 +94,8 @@ def test_a_resume_has_every_field_of_a_plan(killed: Project) -> None:
     assert plan["again"] == 0  # nothing is known of what came after it
     assert plan["changed"] == {"training.learning_rate": ["0.001", "0.002"]}
     assert plan["versions"] == {}
-    assert plan["next_rate"] == {"step": 19, "schedule": "constant", "total": 23, "rate": 0.002}
+    assert plan["next_rate"] == {**CONSTANT, "step": 19, "rate": 0.002}
+    assert plan["done"] is False
 
 
 def test_a_whole_copy_that_waits_for_the_store_is_planned_with(killed: Project) -> None:
