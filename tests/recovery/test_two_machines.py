@@ -56,7 +56,7 @@ def waiting(project: Project) -> Project:
     """A run that was killed with points that were not sent, and goes on on another machine."""
     project.train_until("upload.manifest@6,step@11", *HERE)
     reference = f"{project.run.run_id}@latest"
-    project.train_until("points.sent@18,step@22", "--resume_from_checkpoint", reference)
+    project.train_until("upload.manifest@18,step@20", "--resume_from_checkpoint", reference)
     return project
 
 
