@@ -33,7 +33,6 @@ _WHAT_IS_EVALUATED = frozenset(
     {
         "data.max_eval_samples",
         "data.validation_metadata_file",
-        "training.batch_eval_metrics",
         "training.include_for_metrics",
         "training.per_device_eval_batch_size",
         "training.predict_with_generate",

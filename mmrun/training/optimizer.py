@@ -66,7 +66,13 @@ def continue_optimizer(
     if isinstance(scheduler, LambdaLR):
         _continue_formula(scheduler, optimizer=optimizer, step=before.step)
     else:
-        _continue_memory(checkpoint, scheduler, optimizer=optimizer, before=before, metric=metric)
+        rates = [float(group["lr"]) for group in saved["param_groups"]]
+        state = torch.load(checkpoint / SCHEDULER, map_location="cpu", weights_only=True)
+        if kind(state) != kind(scheduler.state_dict()):
+            logger.warning("the schedule is of another kind now; it starts at step %d", before.step)
+            return
+        _continue_memory(scheduler, state, follows_on=before.best_by in (None, metric))
+        _continue_rates(scheduler, optimizer, rates, base=before.base_rate)
 
 
 def _misfit(
@@ -126,27 +132,20 @@ def _continue_formula(scheduler: LambdaLR, *, optimizer: Optimizer, step: int) -
     scheduler._last_lr = rates  # noqa: SLF001 (what get_last_lr answers)
 
 
-def _continue_memory(
-    checkpoint: Path,
-    scheduler: Any,
-    *,
-    optimizer: Optimizer,
-    before: Position,
-    metric: str | None,
-) -> None:
-    """Go on with a schedule that looks back: its memory and its rate, today's arguments."""
-    saved = torch.load(checkpoint / SCHEDULER, map_location="cpu", weights_only=True)
-    if kind(saved) != kind(scheduler.state_dict()):
-        logger.warning("the schedule is of another kind now; it starts at step %d", before.step)
-        return
-    if before.best_by in (None, metric) and saved["mode"] == scheduler.mode:
+def _continue_memory(scheduler: Any, saved: Mapping[str, Any], *, follows_on: bool) -> None:
+    """Let a schedule that looks back remember what it saw, under today's arguments."""
+    if follows_on and saved["mode"] == scheduler.mode:
         scheduler.load_state_dict(memory(saved, now=scheduler.state_dict()))
     else:
         logger.warning("the schedule follows another metric now; it forgets what it has seen")
-    groups = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True, mmap=True)
-    then = [float(group["lr"]) for group in groups["param_groups"]]
+
+
+def _continue_rates(
+    scheduler: Any, optimizer: Optimizer, then: Sequence[float], *, base: float | None
+) -> None:
+    """Go on with the rates that such a schedule had come to."""
     for index, group in enumerate(optimizer.param_groups):
         # Groups differ by weight decay, not by rate; freezing may change their number.
         came_to = then[index] if len(then) == len(optimizer.param_groups) else then[0]
-        group["lr"] = kept_rate(came_to, base=before.base_rate, base_now=float(group["lr"]))
+        group["lr"] = kept_rate(came_to, base=base, base_now=float(group["lr"]))
     scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # noqa: SLF001

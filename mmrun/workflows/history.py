@@ -8,9 +8,9 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Literal
 
+from mmrun.config.values import nearest
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.store import Point
 from mmrun.workflows.columns import aligned
@@ -80,8 +80,8 @@ def _read(target: Target) -> Logged:
 def _refuse_unknown(metrics: Collection[str], *, known: Collection[str]) -> None:
     for metric in metrics:
         if metric not in known:
-            close = get_close_matches(metric, sorted(known), n=1)
-            shown = f"--metric {close[0]}" if close else f"one of: {', '.join(sorted(known))}"
+            close = nearest(metric, frozenset(known))
+            shown = f"--metric {close}" if close else f"one of: {', '.join(sorted(known))}"
             raise UsageError(
                 f"the run has no metric {metric!r}",
                 hint=shown if known else "the run has logged nothing yet",

@@ -36,7 +36,7 @@ class Campaign:
         self.alone = self._project("alone")
         _finish(self.alone)
         self._shape = Shape(
-            steps=_last_step(self.alone), save_every=SAVE_EVERY, eval_every=EVAL_EVERY
+            steps=last_step(self.alone), save_every=SAVE_EVERY, eval_every=EVAL_EVERY
         )
         say(f"left alone: {self._shape.steps} steps, {len(self.alone.history)} points")
 
@@ -142,5 +142,6 @@ def _from(done: Done) -> str:
     return f"from step {begun[0].rpartition(' ')[2]}, " if begun else ""
 
 
-def _last_step(project: Project) -> int:
+def last_step(project: Project) -> int:
+    """Return the step of the newest checkpoint here."""
     return int((project.out / "train/checkpoint-last").readlink().name.removeprefix("checkpoint-"))

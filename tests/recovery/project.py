@@ -125,8 +125,12 @@ class Project:
 
     def mmrun(self, *arguments: str, **environment: str) -> Done:
         """Run a command of the installed command line."""
+        return self.command([str(MMRUN), *arguments], **environment)
+
+    def command(self, words: Sequence[str], **environment: str) -> Done:
+        """Run any program in the folder, whatever its exit code."""
         finished = subprocess.run(
-            [MMRUN, *arguments],
+            words,
             cwd=self.folder,
             env=outside() | environment,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.crashtest.campaign import Campaign
+from tests.crashtest.campaign import Campaign, last_step
 from tests.crashtest.differences import differences
 from tests.recovery.project import Project
 
@@ -83,7 +83,7 @@ def test_each_difference_is_found(tampered: Project, tmp_path: Path) -> None:
     for change in CHANGES.values():
         change(tampered)
 
-    found = differences(tampered, Project(tmp_path / "kept"), step=last(tampered))
+    found = differences(tampered, Project(tmp_path / "kept"), step=last_step(tampered))
 
     wanted = (*CHANGES, "checkpoints verify")  # which reads the changed weights, too
     missed = [said for said in wanted if not any(said in line for line in found)]
@@ -96,14 +96,10 @@ def test_a_double_is_found(tampered: Project, tmp_path: Path) -> None:
         "FROM metrics WHERE key = 'loss' AND step = 10"
     )(tampered)
 
-    found = differences(tampered, Project(tmp_path / "kept"), step=last(tampered))
+    found = differences(tampered, Project(tmp_path / "kept"), step=last_step(tampered))
 
     assert any("logged more than once: [('loss', 10)]" in line for line in found), found
 
 
 def test_nothing_is_found_where_nothing_differs(tampered: Project, tmp_path: Path) -> None:
-    assert differences(tampered, Project(tmp_path / "kept"), step=last(tampered)) == []
-
-
-def last(project: Project) -> int:
-    return int((project.out / "train/checkpoint-last").readlink().name.removeprefix("checkpoint-"))
+    assert differences(tampered, Project(tmp_path / "kept"), step=last_step(tampered)) == []

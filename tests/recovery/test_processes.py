@@ -23,16 +23,7 @@ def command(*arguments: str, dying: int = 0) -> Sequence[str]:
 
 def in_two(project: Project, *arguments: str, dying: int = 0, **environment: str) -> Done:
     """Run a command in two processes; the exit code is torchrun's, which makes 1 of any other."""
-    finished = subprocess.run(
-        command(*arguments, dying=dying),
-        cwd=project.folder,
-        env=outside() | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return Done(code=finished.returncode, said=finished.stdout)
+    return project.command(command(*arguments, dying=dying), **environment)
 
 
 @pytest.fixture(scope="session")
