@@ -4,35 +4,35 @@ import logging
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from mmrun import faults, stopwatch
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description, Selection
+from mmrun.checkpoints.policy import Lineage
 from mmrun.checkpoints.publisher import Publisher
 from mmrun.collector import collect_as_usual
 from mmrun.config.loading import fingerprint, plain
-from mmrun.config.masking import hidden, masked
+from mmrun.config.masking import masked
 from mmrun.config.training_fields import training_value
-from mmrun.errors import MmrunError, StopRequested, TrackingError
+from mmrun.errors import StopRequested
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start, with_divergences
 from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.process import age_s
 from mmrun.tracking.replay import Explanation, with_changes
 from mmrun.tracking.sender import Sender
-from mmrun.tracking.store import Point, RunStatus, UnreachableError
+from mmrun.tracking.store import Point, RunStatus
 from mmrun.training.processes import Leader
 from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.attempt import Attempt, Saver, read_pending
-from mmrun.workflows.averaging import average_last
 from mmrun.workflows.beginning import Beginning
+from mmrun.workflows.closing import FLUSH_S, SERVER_LOST, end, fail
 from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays_stopped
 from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
@@ -45,12 +45,6 @@ if TYPE_CHECKING:
     from mmrun.training.trainer import ResumableTrainer
 
 logger = logging.getLogger(__name__)
-
-SERVER_LOST = "loss of the tracking server"
-FLUSH_S = 30.0
-"""How long the end of a training waits for a server that is away; `mmrun sync` sends later."""
-LEAST_S = 5.0
-"""How long it waits for metrics, however long checkpoints took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +65,11 @@ class Session:
     def grace_s(self) -> float:
         """How long saving and sending may take after a signal."""
         return self.beginning.place.experiment.tracking.grace_s
+
+    @property
+    def lineage(self) -> Lineage:
+        """The attempts of the run, with this one, and the step where each began."""
+        return _steps(self.attempt.record)
 
 
 def work(
@@ -93,10 +92,10 @@ def work(
         collect_as_usual()
         with leader.answering():
             session.trainer.go_on(beginning.checkpoint)
-        return _end(session)
+        return end(session)
     except BaseException as error:
         if not session.attempt.closing:
-            _fail(session, error)
+            fail(session, error)
         raise
 
 
@@ -365,93 +364,3 @@ def _say_where(beginning: Beginning, *, attempt: int) -> None:
         logger.info("run %s goes on: attempt %d, from step %d", run_id, attempt, beginning.step)
     for key, (old, new) in beginning.changed.items():
         logger.info("changed: %s: %s → %s", key, old, new)
-
-
-def _end(session: Session) -> str:
-    reason = session.wish.reason if session.trainer.stopped_on_wish else None
-    step = session.trainer.step
-    flush_s = _send_checkpoints(session, FLUSH_S if reason is None else session.grace_s)
-    place = session.beginning.place
-    session.lease.check()
-    if reason is not None:
-        _stopped(session, reason, step, flush_s=flush_s)
-    if (count := place.experiment.training.average_last) is not None:
-        average_last(place, count, lineage=_steps(session.attempt.record))
-    try:
-        sent = session.attempt.close(FINISHED, status="FINISHED", flush_s=flush_s)
-    except UnreachableError as away:
-        raise TrackingError(
-            f"the training is done at step {step} and saved in {place.output_dir}, but that could "
-            f"not be recorded: {away}",
-            hint=f"when the server answers again: mmrun sync {place.output_dir}",
-        ) from away
-    said = f"run {place.run_id} is done at step {step}"
-    return said if sent else f"{said}; 'mmrun sync {place.output_dir}' sends the last metrics"
-
-
-def _send_checkpoints(session: Session, patience_s: float) -> float:
-    """Send what waits, and say what is left; return how long metrics may take after that.
-
-    A server that was waited for in vain is not waited for as long again.
-    """
-    begun = time.monotonic()
-    unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
-    session.publisher.stop()
-    if unsent:
-        folder = session.beginning.place.output_dir
-        logger.warning("not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), folder)
-    return max(patience_s - (time.monotonic() - begun), LEAST_S)
-
-
-def _stopped(session: Session, reason: str, step: int, *, flush_s: float) -> NoReturn:
-    again = _again(session.beginning)
-    _close(session, f"stopped by {reason}", status="KILLED", flush_s=flush_s)
-    if reason == SERVER_LOST:
-        raise TrackingError(
-            "the tracking server did not answer for longer than tracking.server_loss_s; "
-            f"stopped at step {step}, which is saved",
-            hint=f"start the server; {again}",
-        )
-    raise StopRequested(
-        f"stopped by {reason} at step {step}, which is saved",
-        hint=again,
-        by_keyboard=session.wish.by_keyboard,
-    )
-
-
-def _again(beginning: Beginning) -> str:
-    """Return how to go on; the same words would not always do it."""
-    place = beginning.place
-    if place.reference is not None:
-        return "the same command without --resume_from_checkpoint goes on from there"
-    if place.fresh or place.experiment.training.overwrite_output_dir:
-        return "the same command with --overwrite_output_dir false goes on from there"
-    return "the same command goes on from there"
-
-
-def _fail(session: Session, error: BaseException) -> None:
-    if session.lease.lost.is_set():
-        session.publisher.stop()
-        session.sender.stop()  # another process writes to the run now
-    elif isinstance(error, KeyboardInterrupt):
-        session.publisher.stop(at_once=True)
-        _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
-    else:
-        trace = hidden("".join(traceback.format_exception(error)))
-        flush_s = LEAST_S
-        try:
-            flush_s = _send_checkpoints(session, FLUSH_S)
-        except (MmrunError, OSError) as second:  # the first error is the one to be told
-            logger.warning("%s", second)
-        session.publisher.stop()
-        _close(session, "failed", status="FAILED", flush_s=flush_s, error=trace)
-
-
-def _close(
-    session: Session, ended: str, *, status: RunStatus, flush_s: float, error: str = ""
-) -> None:
-    """Close the attempt; what the server does not take now, the next attempt says."""
-    try:
-        session.attempt.close(ended, status=status, flush_s=flush_s, error=error)
-    except TrackingError as away:
-        logger.warning("the end of the attempt was not recorded: %s", away)

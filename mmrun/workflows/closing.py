@@ -1,0 +1,116 @@
+"""How an attempt is closed: done, stopped or failed, with all that waits sent as far as it goes."""
+
+import logging
+import time
+import traceback
+from typing import TYPE_CHECKING, NoReturn
+
+from mmrun.config.masking import hidden
+from mmrun.errors import MmrunError, StopRequested, TrackingError
+from mmrun.tracking.store import RunStatus, UnreachableError
+from mmrun.workflows.averaging import average_last
+from mmrun.workflows.beginning import Beginning
+from mmrun.workflows.done import FINISHED
+
+if TYPE_CHECKING:
+    from mmrun.workflows.session import Session
+
+logger = logging.getLogger(__name__)
+
+SERVER_LOST = "loss of the tracking server"
+FLUSH_S = 30.0
+"""How long the end of a training waits for a server that is away; `mmrun sync` sends later."""
+LEAST_S = 5.0
+"""How long it waits for metrics, however long checkpoints took."""
+
+
+def end(session: "Session") -> str:
+    """Send what waits, and say that the training is done; or that it was stopped."""
+    reason = session.wish.reason if session.trainer.stopped_on_wish else None
+    step = session.trainer.step
+    flush_s = _send_checkpoints(session, FLUSH_S if reason is None else session.grace_s)
+    place = session.beginning.place
+    session.lease.check()
+    if reason is not None:
+        _stopped(session, reason, step, flush_s=flush_s)
+    if (count := place.experiment.training.average_last) is not None:
+        average_last(place, count, lineage=session.lineage)
+    try:
+        sent = session.attempt.close(FINISHED, status="FINISHED", flush_s=flush_s)
+    except UnreachableError as away:
+        raise TrackingError(
+            f"the training is done at step {step} and saved in {place.output_dir}, but that could "
+            f"not be recorded: {away}",
+            hint=f"when the server answers again: mmrun sync {place.output_dir}",
+        ) from away
+    said = f"run {place.run_id} is done at step {step}"
+    return said if sent else f"{said}; 'mmrun sync {place.output_dir}' sends the last metrics"
+
+
+def _send_checkpoints(session: "Session", patience_s: float) -> float:
+    """Send what waits, and say what is left; return how long metrics may take after that.
+
+    A server that was waited for in vain is not waited for as long again.
+    """
+    begun = time.monotonic()
+    unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
+    session.publisher.stop()
+    if unsent:
+        folder = session.beginning.place.output_dir
+        logger.warning("not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), folder)
+    return max(patience_s - (time.monotonic() - begun), LEAST_S)
+
+
+def _stopped(session: "Session", reason: str, step: int, *, flush_s: float) -> NoReturn:
+    again = _again(session.beginning)
+    _close(session, f"stopped by {reason}", status="KILLED", flush_s=flush_s)
+    if reason == SERVER_LOST:
+        raise TrackingError(
+            "the tracking server did not answer for longer than tracking.server_loss_s; "
+            f"stopped at step {step}, which is saved",
+            hint=f"start the server; {again}",
+        )
+    raise StopRequested(
+        f"stopped by {reason} at step {step}, which is saved",
+        hint=again,
+        by_keyboard=session.wish.by_keyboard,
+    )
+
+
+def _again(beginning: Beginning) -> str:
+    """Return how to go on; the same words would not always do it."""
+    place = beginning.place
+    if place.reference is not None:
+        return "the same command without --resume_from_checkpoint goes on from there"
+    if place.fresh or place.experiment.training.overwrite_output_dir:
+        return "the same command with --overwrite_output_dir false goes on from there"
+    return "the same command goes on from there"
+
+
+def fail(session: "Session", error: BaseException) -> None:
+    """Send what waits, and say what ended the attempt."""
+    if session.lease.lost.is_set():
+        session.publisher.stop()
+        session.sender.stop()  # another process writes to the run now
+    elif isinstance(error, KeyboardInterrupt):
+        session.publisher.stop(at_once=True)
+        _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
+    else:
+        trace = hidden("".join(traceback.format_exception(error)))
+        flush_s = LEAST_S
+        try:
+            flush_s = _send_checkpoints(session, FLUSH_S)
+        except (MmrunError, OSError) as second:  # the first error is the one to be told
+            logger.warning("%s", second)
+        session.publisher.stop()
+        _close(session, "failed", status="FAILED", flush_s=flush_s, error=trace)
+
+
+def _close(
+    session: "Session", ended: str, *, status: RunStatus, flush_s: float, error: str = ""
+) -> None:
+    """Close the attempt; what the server does not take now, the next attempt says."""
+    try:
+        session.attempt.close(ended, status=status, flush_s=flush_s, error=error)
+    except TrackingError as away:
+        logger.warning("the end of the attempt was not recorded: %s", away)
