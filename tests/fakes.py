@@ -94,6 +94,7 @@ class MemoryStore:
         name: str | None,
         tags: Mapping[str, str],
         experiment_id: str | None = None,
+        started_ms: int | None = None,
     ) -> Run:
         self.answer()
         if experiment_id is None and experiment not in self._experiments:
@@ -132,7 +133,7 @@ class MemoryStore:
             and tags.items() <= run.tags.items()
         ]
 
-    def set_status(self, run_id: str, status: RunStatus) -> None:
+    def set_status(self, run_id: str, status: RunStatus, *, ended_ms: int | None = None) -> None:
         self.runs[run_id] = replace(self.read(run_id), status=status)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:

@@ -51,6 +51,7 @@ class Publisher:
         resumed_from: the checkpoint this attempt started from; it is never removed.
         listener: is told of uploads.
         may_write: whether this process still holds the run.
+        sends: whether what is in the spool is sent by this process, or by a later one.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Publisher:
         resumed_from: Manifest | None = None,
         listener: Listener | None = None,
         may_write: Callable[[], bool] = lambda: True,
+        sends: bool = True,
     ) -> None:
         self._local = local
+        self._sends = sends
         self._remote = remote
         self._run_id = run_id
         self._spool = Spool(spool, run_id=run_id)
@@ -103,7 +106,7 @@ class Publisher:
         if self._remote is not None:
             self._queue_missing(self._remote)
         self._link()
-        self._uploader.wake()
+        self._wake()
 
     def publish(
         self,
@@ -154,7 +157,8 @@ class Publisher:
         if self._remote is None:
             return []
         self._queue_again()
-        self._uploader.drain(timeout_s, patient=patient)
+        if self._sends:
+            self._uploader.drain(timeout_s, patient=patient)
         self._link()
         waiting = [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
         return [*waiting, *self._not_queued]
@@ -173,7 +177,8 @@ class Publisher:
     def _queue_missing(self, remote: RemoteCheckpoints) -> None:
         """Queue checkpoints that a killed process had renamed but not yet spooled."""
         try:
-            self._uploader.stored, _ = remote.look()
+            if self._sends:
+                self._uploader.stored, _ = remote.look()
         except TrackingError as error:
             # What is there already is not sent again; what is not must not be rotated away.
             logger.warning("the store does not say which checkpoints it has: %s", error)
@@ -218,7 +223,11 @@ class Publisher:
                 self._listener.queued(manifest.step, queue_bytes=self._spool.size())
         self._link()
         self._rotate()
-        self._uploader.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._sends:
+            self._uploader.wake()
 
     def _queue(self, name: str, manifest: Manifest) -> None:
         try:

@@ -149,6 +149,9 @@ def train(
         Literal["table", "json"], typer.Option("--format", help="How a dry run is written.")
     ] = "table",
     steal: Annotated[bool, typer.Option("--steal", help="Take a run that is in use.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no server; 'mmrun sync' tells it later.")
+    ] = False,
     accept_data_change: Annotated[
         bool, typer.Option("--accept-data-change", help="Resume on data that changed.")
     ] = False,
@@ -191,6 +194,7 @@ def train(
             dry_run=dry_run,
             form=form,
             steal=steal,
+            offline=offline,
             accept_data_change=accept_data_change,
         )
     )
@@ -253,12 +257,15 @@ def generate(
 def sync(
     output_dir: Annotated[Path, typer.Argument(metavar="OUTPUT_DIR", show_default=False)],
     *,
+    as_new_run: Annotated[
+        bool, typer.Option("--as_new_run", help="Where another machine went on meanwhile.")
+    ] = False,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Send what a training could not send: metrics, checkpoints, how it ended."""
+    """Send what a training could not send, or did offline."""
     from mmrun.workflows.sync import sync_command
 
-    typer.echo(sync_command(output_dir, tracking_uri=tracking_uri))
+    typer.echo(sync_command(output_dir, as_new_run=as_new_run, tracking_uri=tracking_uri))
 
 
 @app.command()

@@ -61,6 +61,8 @@ class AttemptRecord:
     """All attempts up to this one."""
     to_step: int | None = None
     ended_ms: int | None = None
+    offline: bool = False
+    """Whether it asked no server; the store was told later."""
     ended: str | None = None
     """Why it ended: finished, failed, killed, stopped; None while it runs, or when it just died."""
     started_from: str | None = None
@@ -87,6 +89,18 @@ class AttemptRecord:
         run_id, _, which = (self.started_from or "").partition("@")
         attempt = which.partition(".a")[2]
         return int(attempt) if run_id == self.run_id and attempt.isdigit() else None
+
+    def same_as(self, other: "AttemptRecord") -> bool:
+        """Whether both are of the same process, at whatever time they were written."""
+        mine = (self.attempt, self.started_ms, self.host, self.pid)
+        return mine == (other.attempt, other.started_ms, other.host, other.pid)
+
+    def of_run(self, run_id: str, *, formerly: str) -> "AttemptRecord":
+        """Return the record of a run that got another id."""
+        started_from = self.started_from
+        if started_from is not None:
+            started_from = started_from.replace(f"{formerly}@", f"{run_id}@")
+        return replace(self, run_id=run_id, started_from=started_from)
 
     def to_json(self) -> str:
         """Return the record as JSON that people can read."""

@@ -61,10 +61,12 @@ class MlflowStore:
         name: str | None,
         tags: Mapping[str, str],
         experiment_id: str | None = None,
+        started_ms: int | None = None,
     ) -> Run:
         """Open a new run; MLFLOW_EXPERIMENT_ID and _NAME win over ``experiment``.
 
         ``experiment_id`` wins over all of them: a child belongs where its parent is.
+        ``started_ms`` is for a run that began before the store was told.
         """
         experiment_id = experiment_id or self._experiment_id(experiment)
         described = {
@@ -75,7 +77,9 @@ class MlflowStore:
         }
         # Not asked twice: an answer that was lost on its way would leave a second run behind.
         run = self.ask(
-            lambda: self._client.create_run(experiment_id, run_name=name, tags=described),
+            lambda: self._client.create_run(
+                experiment_id, start_time=started_ms, run_name=name, tags=described
+            ),
             patience_s=0,
         )
         root = local_root(run.info.artifact_uri)
@@ -116,12 +120,12 @@ class MlflowStore:
                 break
         return [run for run in found if tags.items() <= run.tags.items()]
 
-    def set_status(self, run_id: str, status: RunStatus) -> None:
-        """Set the status, and the end time where it is a final one."""
+    def set_status(self, run_id: str, status: RunStatus, *, ended_ms: int | None = None) -> None:
+        """Set the status, and the end time where it is a final one: now, if it is not given."""
         if status in {"RUNNING", "SCHEDULED"}:
             self.ask(lambda: self._client.update_run(run_id, status=status))
         else:
-            self.ask(lambda: self._client.set_terminated(run_id, status=status))
+            self.ask(lambda: self._client.set_terminated(run_id, status, ended_ms))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write tags, replacing those of the same name; a value is cut at MLflow's limit."""

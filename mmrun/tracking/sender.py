@@ -34,6 +34,7 @@ class Sender:
         journal: Journal,
         *,
         lineage: Sequence[tuple[int, int]] = (),
+        sends: bool = True,
         every_s: float = 1.0,
         longest_pause_s: float = 30.0,
     ) -> None:
@@ -41,6 +42,7 @@ class Sender:
 
         ``lineage`` are those attempts and the step where each began. What one of them logged again
         in another folder is not sent; the journal's own attempt knew what was logged before it.
+        Without ``sends`` everything stays in the journal, for a later process to send.
         """
         self._store = store
         self._run_id = run_id
@@ -48,6 +50,7 @@ class Sender:
         self._logs = journal.logs()
         self._own = journal.own
         self._elsewhere = Elsewhere(store, run_id, journal, lineage=lineage)
+        self._sends = sends
         self._every_s = every_s
         self._longest_pause_s = longest_pause_s
         self._wake = threading.Event()
@@ -79,7 +82,8 @@ class Sender:
 
     def start(self) -> None:
         """Begin to send."""
-        self._thread.start()
+        if self._sends:
+            self._thread.start()
 
     def tag(self, name: str, value: str) -> None:
         """Set a tag of the run as soon as the server takes it; any thread may call this."""

@@ -106,10 +106,12 @@ class RunStore(Protocol):
         name: str | None,
         tags: Mapping[str, str],
         experiment_id: str | None = None,
+        started_ms: int | None = None,
     ) -> Run:
         """Open a new run with status RUNNING in the experiment called ``experiment``.
 
-        ``experiment_id`` wins: a child belongs where its parent is.
+        ``experiment_id`` wins: a child belongs where its parent is. ``started_ms`` is for a run
+        that began before the store was told.
         """
         ...
 
@@ -121,8 +123,8 @@ class RunStore(Protocol):
         """Return the active runs of an experiment that have all of ``tags``, newest first."""
         ...
 
-    def set_status(self, run_id: str, status: RunStatus) -> None:
-        """Set the status, and the end time where it is a final one."""
+    def set_status(self, run_id: str, status: RunStatus, *, ended_ms: int | None = None) -> None:
+        """Set the status, and the end time where it is a final one: now, if it is not given."""
         ...
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:

@@ -9,11 +9,10 @@ from mmrun.checkpoints.manifest import MANIFEST
 from mmrun.checkpoints.policy import Lineage, live, newest_first
 from mmrun.errors import CheckpointError, TrackingError
 from mmrun.workflows.checkpoints.average import write_average
+from mmrun.workflows.output_folder import AVERAGE
 from mmrun.workflows.place import Place
 
 logger = logging.getLogger(__name__)
-
-NAME = "average"
 
 
 def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
@@ -29,7 +28,7 @@ def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
         logger.warning("average_last: only %d of %d checkpoints are here", len(found), count)
     if not found:
         return
-    folder = place.output_dir / NAME
+    folder = place.output_dir / AVERAGE
     shutil.rmtree(folder, ignore_errors=True)
     manifest = write_average(found, to=folder)
     logger.info("the mean of %s is in %s", ", ".join(manifest.average_of), folder)
@@ -38,7 +37,7 @@ def average_last(place: Place, count: int, *, lineage: Lineage) -> None:
     try:
         artifacts = place.store.artifacts(place.run_id)
         for name in [*(entry.path for entry in manifest.files), MANIFEST]:
-            artifacts.upload(folder / name, to=NAME)
+            artifacts.upload(folder / name, to=AVERAGE)
     except TrackingError as error:
         logger.warning("the mean was not stored, it is in %s only: %s", folder, error)
 

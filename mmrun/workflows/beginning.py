@@ -20,6 +20,7 @@ from mmrun.provenance.data import data_version, same_data
 from mmrun.provenance.source import SourceState, source_state
 from mmrun.tracking.attempts import PROCESSES, changes
 from mmrun.training.processes import Launched
+from mmrun.workflows.offline import unknown_run
 from mmrun.workflows.inheritance import Inheritance, bring, inheritance
 from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.place import Place
@@ -175,7 +176,7 @@ def archive(place: Place) -> Archive:
     local = LocalCheckpoints(place.output_dir / "train")
     if place.run is None:
         return Archive(local, None, run_id=None)
-    remote = RemoteCheckpoints(place.store.artifacts(place.run_id))
+    remote = None if place.offline else RemoteCheckpoints(place.store.artifacts(place.run_id))
     return Archive(local, remote, run_id=place.run_id, spool=place.output_dir / "spool")
 
 
@@ -192,6 +193,12 @@ def _find_checkpoint(
     except NothingSaved:
         if place.reference is not None:
             raise
+        if place.offline and unknown_run(place.output_dir) is None:
+            raise CheckpointError(
+                f"run {place.run_id} has no checkpoint in {place.output_dir}, and with --offline "
+                "nobody asks the store for one",
+                hint="leave --offline out when the server answers",
+            ) from None
         if place.origin is not None:
             return _of_origin(place, only_look=only_look)
         if (plain := _plain_origin(past)) is not None:

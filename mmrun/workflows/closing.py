@@ -44,6 +44,8 @@ def end(session: "Session") -> str:
             hint=f"when the server answers again: mmrun sync {place.output_dir}",
         ) from away
     said = f"run {place.run_id} is done at step {step}"
+    if place.offline:
+        return f"{said}; it was trained offline: 'mmrun sync {place.output_dir}' records it"
     return said if sent else f"{said}; 'mmrun sync {place.output_dir}' sends the last metrics"
 
 
@@ -55,7 +57,7 @@ def _send_checkpoints(session: "Session", patience_s: float) -> float:
     begun = time.monotonic()
     unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
     session.publisher.stop()
-    if unsent:
+    if unsent and not session.beginning.place.offline:
         folder = session.beginning.place.output_dir
         logger.warning("not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), folder)
     return max(patience_s - (time.monotonic() - begun), LEAST_S)

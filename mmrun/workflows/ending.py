@@ -13,7 +13,7 @@ from mmrun import faults
 from mmrun.files import write_whole
 from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.store import RunStatus, RunStore
-from mmrun.workflows.records import last_record, run_tags, save_record, summary
+from mmrun.workflows.records import keep_record, last_record, run_tags, save_record, summary
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Ending:
 def say_ending(store: RunStore, journal: Path, ending: Ending) -> None:
     """Write ``ending`` down and tell the store; a full disk does not keep it from being told."""
     try:
+        keep_record(journal, ending.record)
         write_ending(journal, ending)
     except OSError as error:
         logger.warning("how the attempt ended could not be written to %s: %s", journal, error)

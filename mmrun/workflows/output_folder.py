@@ -8,9 +8,13 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.spool import Spool
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.journal import Journal
+from mmrun.tracking.offline_store import NAME as OFFLINE
+from mmrun.tracking.offline_store import waiting_artifacts
 from mmrun.tracking.run_file import NAME as RUN_FILE
 
-OWN = frozenset({"setup", "train", "generate", "average", "journal", "spool", RUN_FILE})
+AVERAGE = "average"
+"""The mean of the last checkpoints."""
+OWN = frozenset({"setup", "train", "generate", AVERAGE, "journal", "spool", OFFLINE, RUN_FILE})
 
 
 def refuse_foreign(output_dir: Path) -> None:
@@ -48,8 +52,10 @@ def run_of_checkpoints(output_dir: Path) -> str | None:
 
 
 def unsent(output_dir: Path) -> Mapping[str, int]:
-    """Return how many metric points and checkpoints of this folder were never sent."""
+    """Return how many attempts, metric points and checkpoints of this folder were never sent."""
+    offline = waiting_artifacts(output_dir / OFFLINE)
     counts = {
+        "attempts": sum(path.startswith("attempts/") for path in offline),
         "metric points": len(Journal(output_dir / "journal", attempt=1).unsent()),
         "checkpoints": len(Spool(output_dir / "spool").waiting()),
     }
@@ -68,6 +74,6 @@ def clear(output_dir: Path) -> None:
             f"{output_dir} still holds {what} of the run before that were not sent",
             hint=f"send them with 'mmrun sync {output_dir}', or use another --output_dir",
         )
-    for name in ("train", "generate", "average", "spool", "journal"):
+    for name in ("train", "generate", AVERAGE, "spool", "journal", OFFLINE):
         shutil.rmtree(output_dir / name, ignore_errors=True)
     (output_dir / RUN_FILE).unlink(missing_ok=True)

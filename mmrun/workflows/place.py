@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from mmrun.checkpoints.found import found_at, manifest_at
 from mmrun.checkpoints.reference import Reference, parse
@@ -17,6 +17,7 @@ from mmrun.tracking.address import tracking_uri
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.store import Run, RunStore
+from mmrun.workflows.offline import offline_store
 from mmrun.workflows.output_folder import refuse_foreign
 from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.which_fork import STARTED_TAG, Origin, origin_asked, origin_of, refuse_other
@@ -75,6 +76,8 @@ class Place:
     """Whether what an earlier run left in the folder is to be removed."""
     origin: Origin | None = None
     """Where a fork begins that has no checkpoint of its own yet."""
+    offline: bool = False
+    """Whether the store is this disk, and no server is asked."""
 
     @property
     def run_id(self) -> str:
@@ -91,17 +94,21 @@ class Place:
         return self.run.experiment_id
 
 
-def find_place(wanted: Wanted, *, fork: bool = False) -> Place:
+def find_place(wanted: Wanted, *, fork: bool = False, offline: bool = False) -> Place:
     """Resolve folder, store and run from what was asked for; changes nothing.
 
     A ``fork`` is a new run that begins with the reference, or one that was begun so already.
+    ``offline`` asks no server: what is known of the run is what this folder knows.
     """
     reference = parse(wanted.resume_from_checkpoint or "")
     folder = _folder(wanted.output_dir, wanted.experiment)
     if folder is not None:
         refuse_foreign(folder)
     run_file = read_run_file(folder) if folder is not None else None
-    store = open_store(wanted.experiment, run_file)
+    if offline:
+        store: RunStore = _store_here(wanted, folder, run_file, fork=fork)
+    else:
+        store = open_store(wanted.experiment, run_file)
     environment = launcher.environment_run(store, os.environ)
     own = environment is not None and launcher.is_own(environment)
     fresh = _fresh(wanted, folder, run_file)
@@ -138,7 +145,25 @@ def find_place(wanted: Wanted, *, fork: bool = False) -> Place:
         reference=reference,
         fresh=fresh,
         origin=origin,
+        offline=offline,
     )
+
+
+def _store_here(
+    wanted: Wanted, folder: Path | None, run_file: RunFile | None, *, fork: bool
+) -> RunStore:
+    """Return what is known on this disk, or refuse what cannot be done with that alone."""
+    if folder is None:
+        _no_folder()
+    named = [launcher.VARIABLE] if launcher.VARIABLE in os.environ else []
+    named += ["--fork"] if fork else []
+    if named:
+        raise UsageError(
+            f"{named[0]} needs the tracking server, and --offline asks for none",
+            hint="leave one of the two out",
+        )
+    run_id = run_of_folder(folder, run_file)
+    return offline_store(folder, experiment=wanted.experiment, run_id=run_id, run_file=run_file)
 
 
 def _continued(reference: Reference | None, claims: Claims, *, fresh: bool) -> str | None:
@@ -204,7 +229,7 @@ def _folder(output_dir: Path | None, experiment: Experiment | None) -> Path | No
     return experiment.training.output_dir if experiment is not None else None
 
 
-def _no_folder() -> Path:
+def _no_folder() -> NoReturn:
     raise UsageError(
         "there is no output folder", hint="give --output_dir, or training.output_dir in the file"
     )

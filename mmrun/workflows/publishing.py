@@ -53,6 +53,7 @@ def publisher_of(
         resumed_from=resumed_from,
         listener=listener,
         may_write=lambda: not lease.lost.is_set(),
+        sends=not place.offline,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmrun.errors import TrackingError
+from mmrun.files import write_whole
 from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.replay import TAG
 from mmrun.tracking.store import RunStore
@@ -41,6 +42,21 @@ def save_record(store: RunStore, record: AttemptRecord) -> None:
     """Store ``attempts/<k>.json``, replacing an earlier state of it."""
     path = f"{FOLDER}/{record.attempt}.json"
     store.artifacts(record.run_id).write(path, record.to_json().encode())
+
+
+def keep_record(journal: Path, record: AttemptRecord) -> None:
+    """Keep the record on this disk too, for a time when the store cannot be asked."""
+    write_whole(journal / f"attempt-{record.attempt}.json", record.to_json())
+
+
+def kept_records(journal: Path) -> dict[str, bytes]:
+    """Return the records on this disk, by the path that they have in the store."""
+    found = {path: path.stem.removeprefix("attempt-") for path in journal.glob("attempt-*.json")}
+    return {
+        f"{FOLDER}/{number}.json": path.read_bytes()
+        for path, number in found.items()
+        if number.isdigit()
+    }
 
 
 def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:

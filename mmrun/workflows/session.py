@@ -39,7 +39,7 @@ from mmrun.workflows.new_run import record_parameters, record_run, upload_proven
 from mmrun.workflows.past import earlier_points, known_end
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
-from mmrun.workflows.records import save_record, summary
+from mmrun.workflows.records import keep_record, save_record, summary
 
 if TYPE_CHECKING:
     from mmrun.training.trainer import ResumableTrainer
@@ -136,7 +136,13 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
     last = _as_it_ended(beginning)
     record = _record(beginning, last=last, started_ms=clock.now_ms())
     journal = Journal(place.output_dir / "journal", attempt=record.attempt)
-    sender = Sender(place.store, place.run_id, journal, lineage=beginning.past.lineage)
+    sender = Sender(
+        place.store,
+        place.run_id,
+        journal,
+        lineage=beginning.past.lineage,
+        sends=not place.offline,
+    )
     attempt = Attempt(
         record,
         store=place.store,
@@ -195,6 +201,7 @@ def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int
         host=source.host,
         pid=os.getpid(),
         processes=beginning.processes,
+        offline=beginning.place.offline,
         lineage=(*(last.lineage if last else ()), start),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),
@@ -312,7 +319,7 @@ def _mend_status(beginning: Beginning) -> None:
 def _open(session: Session, *, actors: Path) -> None:
     beginning, record = session.beginning, session.attempt.record
     _close_killed(session)
-    if beginning.past.last is None:
+    if not beginning.past.attempts:
         record_parameters(beginning.place)
     session.attempt.open()
     faults.reach("attempt.opened")
@@ -330,7 +337,9 @@ def _close_killed(session: Session) -> None:
     recorded, closed = session.beginning.past.last, session.last
     if closed is None or closed == recorded:
         return
-    store = session.beginning.place.store
+    place = session.beginning.place
+    store = place.store
+    keep_record(place.output_dir / "journal", closed)
     save_record(store, closed)
     store.set_tags(closed.run_id, summary(closed, "killed"))
 

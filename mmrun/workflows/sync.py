@@ -14,6 +14,7 @@ from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.ending import deliver_ending
+from mmrun.workflows.offline import conclude, part_ways, settle, tell
 from mmrun.workflows.output_folder import unsent
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, open_store
@@ -36,38 +37,52 @@ class _Delivery:
     """Metric points that another folder had sent already."""
 
 
-def sync_command(output_dir: Path, *, tracking_uri: str | None = None) -> str:
-    """Send the metric points and checkpoints that wait in ``output_dir``.
+def sync_command(
+    output_dir: Path, *, as_new_run: bool = False, tracking_uri: str | None = None
+) -> str:
+    """Send what waits in ``output_dir``: metric points, checkpoints, and what was done offline.
 
     Args:
         output_dir: What a training wrote to.
-        tracking_uri: Where the run is recorded, if it moved.
+        as_new_run: Whether what was done offline is to be a run of its own, since another machine
+            went on with the one that it was.
+        tracking_uri: Where the run is recorded, if it moved, or is to be.
 
     Raises:
         UsageError: no training wrote there.
         TrackingError: the store does not answer or refuses, or a process works on the run.
     """
+    store = open_store(None, _run_file(output_dir), uri=tracking_uri)
+    with folder_lock(output_dir):
+        if as_new_run:
+            part_ways(output_dir)
+        waiting = unsent(output_dir)
+        run = store.read(settle(output_dir, store))
+        with Lease(store, run.run_id) as lease:
+            tell(output_dir, store)
+            delivery = _send(output_dir, store, _run_file(output_dir), lease=lease)
+            conclude(output_dir, store)
+            ending = deliver_ending(store, output_dir / "journal")
+    left = {**unsent(output_dir), "checkpoints": len(delivery.missed)}
+    points = waiting.get("metric points", 0) - left.get("metric points", 0)
+    attempts = waiting.get("attempts", 0)
+    if any(left.values()):
+        raise TrackingError(
+            f"{_in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
+            hint="see that the tracking server and its artifact store work, then try again",
+        )
+    said = f"run {run.run_id}: {_outcome(delivery, points=points, attempts=attempts)}"
+    return said if ending is None else f"{said}; its last attempt: {ending.record.ended}"
+
+
+def _run_file(output_dir: Path) -> RunFile:
     run_file = read_run_file(output_dir)
     if run_file is None:
         raise UsageError(
             f"{output_dir} has no run.json: no training wrote to it",
             hint="give the folder that 'mmrun train' wrote to",
         )
-    waiting = unsent(output_dir)
-    store = open_store(None, run_file, uri=tracking_uri)
-    run = store.read(run_file.run_id)
-    with folder_lock(output_dir), Lease(store, run.run_id) as lease:
-        delivery = _send(output_dir, store, run_file, lease=lease)
-        ending = deliver_ending(store, output_dir / "journal")
-    left = {**unsent(output_dir), "checkpoints": len(delivery.missed)}
-    points = waiting.get("metric points", 0) - left.get("metric points", 0)
-    if any(left.values()):
-        raise TrackingError(
-            f"{_in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
-            hint="see that the tracking server and its artifact store work, then try again",
-        )
-    said = f"run {run.run_id}: {_outcome(delivery, points=points)}"
-    return said if ending is None else f"{said}; its last attempt: {ending.record.ended}"
+    return run_file
 
 
 def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease) -> _Delivery:
@@ -100,17 +115,23 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
     return _Delivery(checkpoints=hints.count, missed=missed, doubles=sender.doubles)
 
 
-def _outcome(delivery: _Delivery, *, points: int) -> str:
-    """Say what became of ``points`` and checkpoints that waited."""
+def _outcome(delivery: _Delivery, *, points: int, attempts: int) -> str:
+    """Say what became of the attempts, points and checkpoints that waited."""
     there = delivery.doubles
-    sent = _in_words({"metric points": points - there, "checkpoints": delivery.checkpoints})
+    sent = _in_words(
+        {
+            "offline attempts": attempts,
+            "metric points": points - there,
+            "checkpoints": delivery.checkpoints,
+        }
+    )
     if not there:
         return f"sent {sent}" if sent else "nothing was waiting"
     return f"sent {sent or 'nothing'}; another folder had sent {there} metric points already"
 
 
 def _in_words(counts: Mapping[str, int]) -> str:
-    return " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _reasons(output_dir: Path) -> str:

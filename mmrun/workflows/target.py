@@ -14,6 +14,7 @@ from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.address import sqlite_file, tracking_uri
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import RunStore, UnreachableError
+from mmrun.workflows.offline import unknown_run
 from mmrun.workflows.records import last_record
 
 NOWHERE = LocalCheckpoints(Path("/nonexistent"))
@@ -115,7 +116,9 @@ def _of_folder(folder: Path, *, uri: str | None) -> Target | None:
         )
     run_id = run_file.run_id if run_file else next(iter(runs), None) if len(runs) == 1 else None
     store, warning = None, None
-    if run_id is not None:
+    if run_id is not None and unknown_run(folder) == run_id:
+        warning = f"the run was trained offline, and 'mmrun sync {folder}' has not recorded it yet"
+    elif run_id is not None:
         try:
             store = _open(uri, recorded=run_file.tracking_uri if run_file else None)
         except TrackingError as error:

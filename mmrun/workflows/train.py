@@ -10,6 +10,8 @@ from mmrun.config.schema import Experiment
 from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
 from mmrun.tracking.lease import Lease, folder_lock
+from mmrun.tracking.run_file import read_run_file
+from mmrun.tracking.store import UnreachableError
 from mmrun.training.processes import Leader
 from mmrun.training.refused import refuse_impossible
 from mmrun.training.stopping import StopWish, said_in_words
@@ -18,8 +20,9 @@ from mmrun.workflows.beginning import begin
 from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.new_run import start_run
 from mmrun.workflows.next_rate import next_rate
+from mmrun.workflows.offline import deliver, waits
 from mmrun.workflows.output_folder import clear
-from mmrun.workflows.place import Place, find_place
+from mmrun.workflows.place import Place, find_place, open_store
 from mmrun.workflows.plan import plan_of
 from mmrun.workflows.recipe import import_libraries, prepare_recipe
 from mmrun.workflows.session import work
@@ -45,6 +48,8 @@ class TrainRequest:
     form: Literal["table", "json"] = "table"
     """How a dry run is written."""
     steal: bool = False
+    offline: bool = False
+    """Whether no server is asked; ``mmrun sync`` tells it later."""
     accept_data_change: bool = False
 
 
@@ -60,7 +65,7 @@ def train(request: TrainRequest) -> str:
         orphan.stop_with_wrapper()
     wish = StopWish(echoed=leader.several)
     with wish.listening():
-        place = find_place(request, fork=request.fork)
+        place = _find_place(request)
         if request.dry_run:
             return _say_plan(place, request)
         with (
@@ -70,6 +75,35 @@ def train(request: TrainRequest) -> str:
             ExitStack() as held,
         ):
             return _train(place, request, wish=wish, held=held, leader=leader)
+
+
+def _find_place(request: TrainRequest) -> Place:
+    """Resolve what was asked for, once the server knows what was trained offline."""
+    waiting = _waiting(request)
+    offline = request.offline or (waiting is not None and request.dry_run)
+    try:
+        if waiting is not None and not offline and not _is_fresh(request):
+            run_file = read_run_file(waiting)
+            deliver(waiting, open_store(request.experiment, run_file), steal=request.steal)
+        return find_place(request, fork=request.fork, offline=offline)
+    except UnreachableError as error:
+        raise UnreachableError(
+            str(error), hint=f"{error.hint}; or train with --offline, and 'mmrun sync' later"
+        ) from error
+
+
+def _waiting(request: TrainRequest) -> Path | None:
+    """Return the output folder if a run that was trained offline waits in it."""
+    folder = request.output_dir
+    if folder is None and request.experiment is not None:
+        folder = request.experiment.training.output_dir
+    return folder if folder is not None and waits(folder) else None
+
+
+def _is_fresh(request: TrainRequest) -> bool:
+    if request.overwrite_output_dir is not None or request.experiment is None:
+        return bool(request.overwrite_output_dir)
+    return request.experiment.training.overwrite_output_dir is True
 
 
 def _say_plan(place: Place, request: TrainRequest) -> str:

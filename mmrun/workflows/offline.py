@@ -1,0 +1,268 @@
+"""A training that was told not to ask its server, and how the server is told of it later.
+
+What waits is told in an order that can be broken off anywhere: a run is made for it where it has
+none, the folder takes the id of that run, then records, then (by the caller) points and
+checkpoints, and last how it stands. Whoever begins again finds what is still to be told.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mmrun import faults
+from mmrun.checkpoints import manifest as manifests
+from mmrun.checkpoints.local import LocalCheckpoints
+from mmrun.checkpoints.manifest import MANIFEST
+from mmrun.checkpoints.renaming import rename_run
+from mmrun.config.loading import flat_tree
+from mmrun.config.masking import remember, without_secrets
+from mmrun.config.schema import Experiment
+from mmrun.errors import TrackingError, UsageError
+from mmrun.files import write_whole
+from mmrun.tracking.address import split_login, tracking_uri
+from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.lease import Lease, folder_lock
+from mmrun.tracking.offline_store import (
+    NAME,
+    OfflineRun,
+    OfflineStore,
+    forget,
+    waiting_artifacts,
+)
+from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
+from mmrun.tracking.store import RunStore
+from mmrun.workflows.output_folder import AVERAGE
+from mmrun.workflows.records import FOLDER, kept_records, last_record, summary
+
+logger = logging.getLogger(__name__)
+
+_MADE_TAG = "mmrun.offline"
+"""The id that a run had while no server knew it."""
+_PARTED_TAG = "mmrun.parted_from"
+"""The run that another machine went on with meanwhile."""
+_OF_THE_FOLDER = ("mmrun.lease.",)
+"""Tags and parameters that say who worked in the folder, and nothing of the run."""
+
+
+def offline_store(
+    output_dir: Path, *, experiment: Experiment | None, run_id: str | None, run_file: RunFile | None
+) -> OfflineStore:
+    """Return the store of a training that asks no server: what is known here, and what waits."""
+    configured = experiment.tracking.uri if experiment is not None else None
+    if configured is None and run_file is not None:
+        configured = run_file.tracking_uri
+    uri = tracking_uri(configured, project=Path.cwd())
+    remember({"uri": uri})
+    return OfflineStore(
+        output_dir / NAME,
+        uri=without_secrets(split_login(uri)[0]),
+        run_id=run_id,
+        kept=kept_records(output_dir / "journal"),
+    )
+
+
+def waits(output_dir: Path) -> bool:
+    """Whether a run of this folder was trained offline, and its server was not told all of it."""
+    return OfflineRun.read(output_dir / NAME) is not None
+
+
+def unknown_run(output_dir: Path) -> str | None:
+    """Return the id of this folder's run if no server has it yet."""
+    waiting = OfflineRun.read(output_dir / NAME)
+    return waiting.run_id if waiting is not None and waiting.unknown else None
+
+
+def deliver(output_dir: Path, store: RunStore, *, steal: bool) -> None:
+    """Tell ``store`` of what was done offline; points and checkpoints are sent by the training."""
+    with folder_lock(output_dir):
+        run_id = settle(output_dir, store)
+        with Lease(store, run_id, steal=steal):
+            tell(output_dir, store)
+            conclude(output_dir, store)
+
+
+def settle(output_dir: Path, store: RunStore) -> str:
+    """Give the run of the folder its place in the store, if it has none; return its id there."""
+    folder = output_dir / NAME
+    waiting = OfflineRun.read(folder)
+    if waiting is not None and waiting.unknown and waiting.becomes is None:
+        waiting = _made(waiting, folder, store)
+    if waiting is not None and waiting.becomes is not None:
+        _take_name(output_dir, waiting, becomes=waiting.becomes)
+    run_file = read_run_file(output_dir)
+    if run_file is None:
+        raise UsageError(
+            f"{output_dir} has no run.json: it does not say which run it belongs to",
+            hint="run 'mmrun train --offline' again, which writes it",
+        )
+    return run_file.run_id
+
+
+def part_ways(output_dir: Path) -> None:
+    """Make what was done offline a run of its own, with all that this folder knows of it.
+
+    Raises:
+        UsageError: nothing was done offline that waits here.
+    """
+    folder, journal = output_dir / NAME, output_dir / "journal"
+    waiting = OfflineRun.read(folder)
+    if waiting is None:
+        raise UsageError(
+            f"{output_dir} has nothing that was trained offline and waits",
+            hint="leave --as_new_run out",
+        )
+    if waiting.unknown:
+        return  # it is one already
+    kept = kept_records(journal)
+    for path, content in kept.items():
+        if not (folder / "artifacts" / path).exists():
+            write_whole(folder / "artifacts" / path, content)
+    for mark in journal.glob("*.sent"):
+        mark.unlink()  # what the other run has, the new one has not
+    first = min((AttemptRecord.from_json(text) for text in kept.values()), key=_number)
+    settings = {f"cfg.{key}": value for key, value in flat_tree(first.config).items()}
+    replace(
+        waiting,
+        unknown=True,
+        experiment=first.config["tracking"]["experiment"],
+        started_ms=first.started_ms,
+        params={**waiting.params, **settings},
+        tags={**waiting.tags, _PARTED_TAG: waiting.run_id},
+    ).write(folder)
+
+
+def _number(record: AttemptRecord) -> int:
+    return record.attempt
+
+
+def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
+    """Make the run. Who dies between the answer and the note of it leaves one that is removed."""
+    tags = {**_of_the_run(waiting.tags), _MADE_TAG: waiting.run_id}
+    run = store.create(
+        experiment=waiting.experiment,
+        name=waiting.name,
+        tags=tags,
+        started_ms=waiting.started_ms,
+    )
+    faults.reach("offline.made")
+    made = replace(
+        waiting, becomes=run.run_id, tracking_uri=store.uri, experiment_id=run.experiment_id
+    )
+    made.write(folder)
+    faults.reach("offline.noted")
+    for lost in store.find(experiment_id=run.experiment_id, tags={_MADE_TAG: waiting.run_id}):
+        if lost.run_id != run.run_id:
+            store.delete(lost.run_id)
+    logger.info("run %s was made for what was trained offline in %s", run.run_id, folder.parent)
+    return made
+
+
+def _take_name(output_dir: Path, waiting: OfflineRun, *, becomes: str) -> None:
+    """Let everything in the folder say the id that the server gave the run."""
+    old = waiting.run_id
+    local = LocalCheckpoints(output_dir / "train")
+    rename_run(old, becomes, local=local, spool=output_dir / "spool")
+    faults.reach("offline.renamed")
+    folder = output_dir / NAME
+    for path in _records(output_dir):
+        record = AttemptRecord.from_json(path.read_bytes())
+        write_whole(path, record.of_run(becomes, formerly=old).to_json())
+    for average in (output_dir / AVERAGE, folder / "artifacts" / AVERAGE):
+        if (average / MANIFEST).exists():
+            manifest = manifests.read(average)
+            members = tuple(name.replace(old, becomes) for name in manifest.average_of)
+            changed = {"run_id": becomes, "average_of": members}
+            manifests.write(average, manifest.model_copy(update=changed))
+    run_file = read_run_file(output_dir)
+    if run_file is not None:
+        write_run_file(
+            output_dir,
+            replace(
+                run_file,
+                run_id=becomes,
+                tracking_uri=waiting.tracking_uri,
+                experiment_id=waiting.experiment_id,
+            ),
+        )
+    replace(waiting, run_id=becomes, becomes=None, unknown=False).write(folder)
+
+
+def _records(output_dir: Path) -> list[Path]:
+    kept = (output_dir / "journal").glob("attempt-*.json")
+    waiting = (output_dir / NAME / "artifacts" / FOLDER).glob("*.json")
+    return sorted([*kept, *waiting])
+
+
+def tell(output_dir: Path, store: RunStore) -> None:
+    """Tell what is not known in the store yet: parameters and small artifacts.
+
+    Raises:
+        TrackingError: another machine went on with the run meanwhile, so there are two of the
+            same attempt.
+    """
+    folder = output_dir / NAME
+    waiting = OfflineRun.read(folder)
+    if waiting is None:
+        return
+    _refuse_two_ways(output_dir, store, waiting.run_id)
+    known = store.read(waiting.run_id).params
+    params = {k: v for k, v in _of_the_run(waiting.params).items() if k not in known}
+    if params:
+        store.log_params(waiting.run_id, params)
+    artifacts = store.artifacts(waiting.run_id)
+    for path, file in waiting_artifacts(folder).items():
+        artifacts.upload(file, to=path.rpartition("/")[0])
+        faults.reach("offline.told")
+
+
+def conclude(output_dir: Path, store: RunStore) -> None:
+    """Say how the run stands, and forget what was told.
+
+    Where another machine went on from there, the run's state is that machine's to say.
+    """
+    folder = output_dir / NAME
+    waiting = OfflineRun.read(folder)
+    if waiting is None:
+        return
+    mine = _offline_records(folder)
+    newest = last_record(store, waiting.run_id)
+    if newest is None or newest.attempt <= max(mine, default=0):
+        store.set_tags(waiting.run_id, _of_the_run(waiting.tags))
+        if waiting.status is not None:
+            store.set_status(waiting.run_id, waiting.status, ended_ms=waiting.ended_ms)
+    else:
+        for record in mine.values():
+            store.set_tags(waiting.run_id, summary(record, record.ended or "killed"))
+    forget(folder)
+
+
+def _refuse_two_ways(output_dir: Path, store: RunStore, run_id: str) -> None:
+    mine = _offline_records(output_dir / NAME)
+    newest = last_record(store, run_id)
+    if newest is None:
+        return
+    for number, record in mine.items():
+        text = store.artifacts(run_id).read(f"{FOLDER}/{number}.json")
+        there = None if text is None else AttemptRecord.from_json(text)
+        if there is not None and not there.same_as(record):
+            raise TrackingError(
+                f"run {run_id} was continued by {there.host} while {output_dir} was trained "
+                f"offline: both have an attempt {number}",
+                hint=f"what was trained here stays a run of its own with "
+                f"'mmrun sync {output_dir} --as_new_run'",
+            )
+
+
+def _offline_records(folder: Path) -> Mapping[int, AttemptRecord]:
+    """Return the records of the attempts that were offline."""
+    records = [
+        AttemptRecord.from_json(file.read_bytes())
+        for path, file in waiting_artifacts(folder).items()
+        if path.startswith(f"{FOLDER}/")
+    ]
+    return {record.attempt: record for record in records if record.offline}
+
+
+def _of_the_run(values: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if not key.startswith(_OF_THE_FOLDER)}
