@@ -6,6 +6,7 @@ own until it is sent.
 """
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -39,7 +40,7 @@ class OfflineRun:
     experiment: str = ""
     """Where the run is to be made, if ``unknown``."""
     experiment_id: str = ""
-    """What the server calls that, once it was asked."""
+    """What the server calls that, if it is known."""
     name: str | None = None
     unknown: bool = False
     """Whether no server has the run: ``run_id`` was made here."""
@@ -135,14 +136,18 @@ class OfflineStore:
         experiment_id: str | None = None,
         started_ms: int | None = None,
     ) -> Run:
-        """Begin a run under an id of its own; the experiment is made when it is sent."""
+        """Begin a run under an id of its own; the experiment is made when it is sent.
+
+        MLFLOW_EXPERIMENT_ID and _NAME win over ``experiment``, as they do with a server.
+        """
         if experiment_id is not None:
             raise _refused("a run in an experiment that is named by its id")
         with self._lock:
             self._run = OfflineRun(
                 run_id=uuid.uuid4().hex,
                 tracking_uri=self._uri,
-                experiment=experiment,
+                experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment,
+                experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID", ""),
                 name=name,
                 unknown=True,
                 started_ms=started_ms or _now_ms(),

@@ -141,6 +141,7 @@ def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
     tags = {**_of_the_run(waiting.tags), _MADE_TAG: waiting.run_id}
     run = store.create(
         experiment=waiting.experiment,
+        experiment_id=waiting.experiment_id or None,
         name=waiting.name,
         tags=tags,
         started_ms=waiting.started_ms,

@@ -368,7 +368,8 @@ def _say_where(beginning: Beginning, *, attempt: int) -> None:
         source = beginning.forked_from
         logger.info("run %s, a fork of %s: attempt %d", run_id, source, attempt)
     elif attempt == 1:
-        logger.info("run %s, attempt 1, from step %d", run_id, beginning.step)
+        offline = ", offline" if beginning.place.offline else ""
+        logger.info("run %s%s, attempt 1, from step %d", run_id, offline, beginning.step)
     else:
         logger.info("run %s goes on: attempt %d, from step %d", run_id, attempt, beginning.step)
     for key, (old, new) in beginning.changed.items():
