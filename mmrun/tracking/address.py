@@ -15,8 +15,8 @@ def tracking_uri(configured: str | None, *, project: Path) -> str:
     others from ``project``.
     """
     if from_environment := os.environ.get("MLFLOW_TRACKING_URI"):
-        return _absolute(from_environment, folder=Path.cwd())
-    return _absolute(configured or "sqlite:///mlflow.db", folder=project)
+        return absolute(from_environment, folder=Path.cwd())
+    return absolute(configured or "sqlite:///mlflow.db", folder=project)
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -42,7 +42,8 @@ def split_login(uri: str) -> tuple[str, str | None, str | None]:
     return urlunsplit(parts._replace(netloc=host)), unquote(name), unquote(password)
 
 
-def _absolute(uri: str, *, folder: Path) -> str:
+def absolute(uri: str, *, folder: Path) -> str:
+    """Return the URI with the file of a SQLite one absolute, from ``folder``."""
     file = sqlite_file(uri)
     if file is None or file.is_absolute():
         return uri

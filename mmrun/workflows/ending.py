@@ -83,6 +83,6 @@ def _tell(store: RunStore, ending: Ending) -> None:
         if ending.error:
             store.artifacts(record.run_id).write("error.txt", ending.error.encode())
         store.set_tags(record.run_id, run_tags(record, ended))
-        store.set_status(record.run_id, ending.status)
+        store.set_status(record.run_id, ending.status, ended_ms=record.ended_ms)
     else:
         store.set_tags(record.run_id, summary(record, ended))

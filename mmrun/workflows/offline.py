@@ -15,7 +15,7 @@ from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import MANIFEST
 from mmrun.checkpoints.renaming import rename_run
-from mmrun.config.loading import flat_tree
+from mmrun.config.loading import flat_tree, load_experiment
 from mmrun.config.masking import remember, without_secrets
 from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError, UsageError
@@ -125,7 +125,7 @@ def part_ways(output_dir: Path) -> None:
     replace(
         waiting,
         unknown=True,
-        experiment=first.config["tracking"]["experiment"],
+        experiment=load_experiment(None, base=first.config).tracking.experiment,
         started_ms=first.started_ms,
         params={**waiting.params, **settings},
         tags={**waiting.tags, _PARTED_TAG: waiting.run_id},

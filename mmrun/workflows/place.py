@@ -13,7 +13,7 @@ from mmrun.config.loading import Override, fingerprint
 from mmrun.config.schema import Experiment
 from mmrun.errors import CheckpointError, UsageError
 from mmrun.tracking import launcher
-from mmrun.tracking.address import tracking_uri
+from mmrun.tracking.address import absolute, tracking_uri
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.store import Run, RunStore
@@ -207,7 +207,7 @@ def open_store(
 ) -> RunStore:
     """Open the store that counts: ``uri``, the environment's, the file's, the folder's."""
     if uri is not None:
-        return MlflowStore(uri)
+        return MlflowStore(absolute(uri, folder=Path.cwd()))
     configured = experiment.tracking.uri if experiment is not None else None
     if configured is None and run_file is not None:
         configured = run_file.tracking_uri

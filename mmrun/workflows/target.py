@@ -11,7 +11,7 @@ from mmrun.checkpoints.reference import Reference, parse
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.spool import Spool
 from mmrun.errors import TrackingError, UsageError
-from mmrun.tracking.address import sqlite_file, tracking_uri
+from mmrun.tracking.address import absolute, sqlite_file, tracking_uri
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import RunStore, UnreachableError
 from mmrun.workflows.offline import unknown_run
@@ -161,7 +161,8 @@ def _of_run(words: str, *, uri: str | None) -> Target:
 
 def _open(given: str | None, *, recorded: str | None) -> RunStore:
     """Open the store of the run; a database that is not there is not made."""
-    uri = given or tracking_uri(recorded, project=Path.cwd())
+    here = Path.cwd()
+    uri = absolute(given, folder=here) if given else tracking_uri(recorded, project=here)
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         raise UnreachableError(

@@ -117,9 +117,9 @@ class Project:
         assert done.code == 0, done.said
         return done.said
 
-    def train_until(self, moment: str, *options: str) -> str:
+    def train_until(self, moment: str, *options: str, **environment: str) -> str:
         """Run ``mmrun train`` and have it killed at ``moment``."""
-        done = self.train(*options, MMRUN_KILL_AT=moment)
+        done = self.train(*options, MMRUN_KILL_AT=moment, **environment)
         assert done.code == -signal.SIGKILL, f"it was not killed at {moment}: {done.said}"
         return done.said
 
@@ -140,10 +140,17 @@ class Project:
         )
         return Done(code=finished.returncode, said=finished.stdout)
 
-    def train_and_send(self, number: signal.Signals, *, at_line: str, **environment: str) -> Done:
+    def train_and_send(
+        self,
+        number: signal.Signals,
+        *,
+        at_line: str,
+        options: Sequence[str] = (),
+        **environment: str,
+    ) -> Done:
         """Run ``mmrun train`` and send a signal as soon as a line of its begins so."""
         with subprocess.Popen(
-            [MMRUN, "train", "--config_path", "experiment.yaml"],
+            [MMRUN, "train", "--config_path", "experiment.yaml", *options],
             cwd=self.folder,
             env=outside() | environment,
             stdout=subprocess.PIPE,
