@@ -218,7 +218,7 @@ class Publisher:
         if self._remote is not None:
             self._queue_again()
             self._queue(folder_name(manifest.step), manifest)
-            self._uploader.shorten_queue()
+            self._uploader.shorten_queue(expected=not self._sends)
             if self._listener is not None:
                 self._listener.queued(manifest.step, queue_bytes=self._spool.size())
         self._link()

@@ -169,15 +169,19 @@ class Uploader:
         if self._thread is not None:
             self._thread.join(_JOIN_S)
 
-    def shorten_queue(self) -> None:
+    def shorten_queue(self, *, expected: bool = False) -> None:
         """Forget what retention would delete as soon as it were sent: the queue is bounded.
 
-        That is the oldest that is not the best one and whose upload has not begun.
+        That is the oldest that is not the best one and whose upload has not begun. It is said,
+        unless it was ``expected``.
         """
+        level = logging.DEBUG if expected else logging.WARNING
         with self._queue:
             for saved in self._surplus(self._spool.waiting()):
                 if saved.name != self._begun:
-                    logger.warning("%s is not sent: newer ones wait for the store too", saved.name)
+                    logger.log(
+                        level, "%s is not sent: newer ones wait for the store too", saved.name
+                    )
                     self._spool.remove(saved.name)
 
     def surplus_of(self, saved: Sequence[Saved]) -> Sequence[Saved]:

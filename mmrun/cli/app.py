@@ -36,6 +36,9 @@ TaskName = Annotated[
 ModalityName = Annotated[
     str | None, typer.Option("--modality", metavar="NAME", help="Kind of input, as features2text.")
 ]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Ask no server; 'mmrun sync' tells it of a training.")
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any setting; can be given again."),
@@ -149,9 +152,7 @@ def train(
         Literal["table", "json"], typer.Option("--format", help="How a dry run is written.")
     ] = "table",
     steal: Annotated[bool, typer.Option("--steal", help="Take a run that is in use.")] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no server; 'mmrun sync' tells it later.")
-    ] = False,
+    offline: Offline = False,
     accept_data_change: Annotated[
         bool, typer.Option("--accept-data-change", help="Resume on data that changed.")
     ] = False,
@@ -221,6 +222,7 @@ def generate(
     metric_name: Annotated[
         str | None, typer.Option("--metric_name", metavar="NAMES", help="sacrebleu,chrf")
     ] = None,
+    offline: Offline = False,
     assignments: Assignments = None,
 ) -> None:
     """Translate the test split with a trained model, and score it."""
@@ -248,6 +250,7 @@ def generate(
             setup_path=setup_path,
             reference=reference,
             split="test",
+            offline=offline,
         )
     )
     typer.echo(said)

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,8 @@ class GenerateRequest:
     setup_path: Path | None = None
     reference: str | None = None
     split: Split = "test"
+    offline: bool = False
+    """Whether no server is asked, nor told."""
 
     @property
     def resume_from_checkpoint(self) -> str | None:
@@ -85,7 +87,7 @@ def generate(request: GenerateRequest) -> str:
     if launcher.under_wrapper():
         orphan.stop_with_wrapper()
     with _stoppable():
-        place = find_place(request)
+        place = find_place(request, offline=request.offline)
         _check(place.experiment, request.split)
         return _generate(place, request)
 
@@ -93,21 +95,27 @@ def generate(request: GenerateRequest) -> str:
 def _generate(place: Place, request: GenerateRequest) -> str:
     chosen = _choose(place)
     actors = _actors(place, request.setup_path, own=chosen.found.manifest is not None)
-    run = GenerationRun(place, chosen.found, name=chosen.name, split=request.split)
-    with run.recorded():
+    run = _run(place, chosen, split=request.split)
+    with run.recorded() if run is not None else nullcontext():
         translated = _translate(place.experiment, chosen.folder, actors, split=request.split)
         folder = place.output_dir / "generate" / chosen.name
         _write(translated, folder)
-        run.log(
-            translated.columns,
-            scores=translated.scores,
-            files=[folder / name for name in (TSV, LINES, SCORES)],
-        )
+        if run is not None:
+            files = [folder / name for name in (TSV, LINES, SCORES)]
+            run.log(translated.columns, scores=translated.scores, files=files)
     if place.run is not None:
         launcher.sweep(place.store, place.run.experiment_id)
     scores = ", ".join(f"{name} {value:.4g}" for name, value in translated.scores.items())
     which = chosen.name if chosen.why in chosen.name else f"{chosen.name} ({chosen.why})"
-    return f"{which}: {scores or 'no metric is named'}; predictions in {folder / TSV}"
+    said = f"{which}: {scores or 'no metric is named'}; predictions in {folder / TSV}"
+    return said if run is not None else f"{said}; not recorded in MLflow, being offline"
+
+
+def _run(place: Place, chosen: Chosen, *, split: Split) -> GenerationRun | None:
+    """Return what records the translation; None where no server is to be told."""
+    if place.offline:
+        return None
+    return GenerationRun(place, chosen.found, name=chosen.name, split=split)
 
 
 @contextmanager

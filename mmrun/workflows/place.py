@@ -11,13 +11,13 @@ from mmrun.checkpoints.found import found_at, manifest_at
 from mmrun.checkpoints.reference import Reference, parse
 from mmrun.config.loading import Override, fingerprint
 from mmrun.config.schema import Experiment
-from mmrun.errors import CheckpointError, UsageError
+from mmrun.errors import CheckpointError, TrackingError, UsageError
 from mmrun.tracking import launcher
 from mmrun.tracking.address import absolute, tracking_uri
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.store import Run, RunStore
-from mmrun.workflows.offline import offline_store
+from mmrun.workflows.offline import offline_store, unknown_run
 from mmrun.workflows.output_folder import refuse_foreign
 from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.which_fork import STARTED_TAG, Origin, origin_asked, origin_of, refuse_other
@@ -125,6 +125,8 @@ def find_place(wanted: Wanted, *, fork: bool = False, offline: bool = False) -> 
         run_id = _continued(reference, claims, fresh=fresh)
     if run_id is None:
         store.ping()  # before anything is made for a run that could not be recorded
+    if run_id is not None and not offline:
+        _refuse_unknown(run_id, folder)
     run = store.read(run_id) if run_id is not None else None
     _refuse_plain_in_run(reference, run)
     origin = origin or (origin_of(run) if run is not None else None)
@@ -164,6 +166,14 @@ def _store_here(
         )
     run_id = run_of_folder(folder, run_file)
     return offline_store(folder, experiment=wanted.experiment, run_id=run_id, run_file=run_file)
+
+
+def _refuse_unknown(run_id: str, folder: Path | None) -> None:
+    if folder is not None and run_id == unknown_run(folder):
+        raise TrackingError(
+            f"the run of {folder} was trained offline, and no server knows it yet",
+            hint=f"mmrun sync {folder}; or the same with --offline",
+        )
 
 
 def _continued(reference: Reference | None, claims: Claims, *, fresh: bool) -> str | None:

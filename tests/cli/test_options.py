@@ -24,18 +24,18 @@ checkpoints verify: --help nothing, --tracking_uri value, --verbose nothing
 demo data: --help nothing, --kind value, --seed value, --verbose nothing
 demo run: --help nothing, --verbose nothing
 generate: --config_path value, --help nothing, --metric_name value, --modality value,\
- --model_name_or_path value, --output_dir value, --resume_from_checkpoint value, --set value,\
- --setup_path value, --task value, --verbose nothing
+ --model_name_or_path value, --offline boolean, --output_dir value,\
+ --resume_from_checkpoint value, --set value, --setup_path value, --task value, --verbose nothing
 history: --all-attempts boolean, --format value, --help nothing, --metric value,\
  --tracking_uri value, --verbose nothing
 setup: --config_path value, --do_dataset boolean, --do_model boolean, --do_processor boolean,\
  --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing
-sync: --help nothing, --tracking_uri value, --verbose nothing
+sync: --as_new_run boolean, --help nothing, --tracking_uri value, --verbose nothing
 train: --accept-data-change boolean, --config_path value, --dry-run boolean, --fork boolean,\
- --format value, --help nothing, --help-training maybe, --modality value, --output_dir value,\
- --overwrite_output_dir boolean, --resume_from_checkpoint value, --set value, --setup_path value,\
- --steal boolean, --task value, --verbose nothing
+ --format value, --help nothing, --help-training maybe, --modality value, --offline boolean,\
+ --output_dir value, --overwrite_output_dir boolean, --resume_from_checkpoint value, --set value,\
+ --setup_path value, --steal boolean, --task value, --verbose nothing
 """
 ROOT: Any = typer.main.get_command(app)
 

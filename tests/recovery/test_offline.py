@@ -278,3 +278,19 @@ def test_a_damaged_record_of_what_waits_is_said_and_kept(offline: Project) -> No
     assert done.code == 6, done.said
     assert "run.json is damaged" in done.said
     assert (offline.out / "train/checkpoint-12").is_dir()
+
+
+def test_a_translation_needs_no_server_either(offline: Project) -> None:
+    offline.change(
+        "  validation_metadata", "  test_metadata_file: data/validation.tsv\n  validation_metadata"
+    )
+    words = ("generate", "--config_path", "experiment.yaml", "--metric_name", "chrf")
+
+    refused = offline.mmrun(*words, **HERE)
+    done = offline.mmrun(*words, "--offline", MLFLOW_TRACKING_URI=NOBODY)
+
+    assert refused.code == 6, refused.said
+    assert "mmrun sync out" in refused.said
+    assert done.code == 0, done.said
+    assert "not recorded in MLflow" in done.said
+    assert (offline.out / "generate/scores.json").exists()
