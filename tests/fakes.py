@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,14 @@ from pathlib import Path
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.artifact_path import checked, checked_folder
-from mmrun.tracking.store import Artifact, Point, Run, RunStatus, UnreachableError
+from mmrun.tracking.store import (
+    Artifact,
+    Point,
+    RecordedExperiment,
+    Run,
+    RunStatus,
+    UnreachableError,
+)
 
 
 class MemoryArtifacts:
@@ -87,6 +95,14 @@ class MemoryStore:
     def ping(self) -> None:
         self.answer()
 
+    def experiments(self) -> list[RecordedExperiment]:
+        self.answer()
+        names = dict(enumerate(self._experiments))
+        return [
+            RecordedExperiment(experiment_id=str(n), name=name, artifact_location="memory:")
+            for n, name in names.items()
+        ]
+
     def create(
         self,
         *,
@@ -105,6 +121,7 @@ class MemoryStore:
             name=name or f"unnamed-{len(self.runs)}",
             status="RUNNING",
             tags=dict(tags),
+            started_ms=time.time_ns() // 1_000_000,
         )
         self.runs[run.run_id] = run
         return run
@@ -134,7 +151,10 @@ class MemoryStore:
         ]
 
     def set_status(self, run_id: str, status: RunStatus, *, ended_ms: int | None = None) -> None:
-        self.runs[run_id] = replace(self.read(run_id), status=status)
+        run = self.read(run_id)
+        final = status not in {"RUNNING", "SCHEDULED"}
+        ended_ms = (ended_ms or time.time_ns() // 1_000_000) if final else run.ended_ms
+        self.runs[run_id] = replace(run, status=status, ended_ms=ended_ms)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ from mmrun.errors import TrackingError
 from mmrun.tracking.address import sqlite_file, tracking_uri
 from mmrun.tracking.mlflow_artifacts import ROOT_TAG, MlflowArtifacts, Repository, local_root
 from mmrun.tracking.mlflow_connection import Connection, code
-from mmrun.tracking.store import Point, Run, RunStatus, UnreachableError
+from mmrun.tracking.store import Point, RecordedExperiment, Run, RunStatus, UnreachableError
 
 __all__ = ["MlflowStore", "Repository", "tracking_uri"]
 
@@ -53,6 +53,26 @@ class MlflowStore:
     def ping(self) -> None:
         """Ask for almost nothing, to see whether the store answers."""
         self.ask(lambda: self._client.search_experiments(max_results=1))
+
+    def experiments(self) -> list[RecordedExperiment]:
+        """Return the experiments that are not deleted."""
+        found: list[RecordedExperiment] = []
+        token: str | None = None
+        while True:
+            page = self.ask(
+                lambda token=token: self._client.search_experiments(page_token=token)  # type: ignore[misc]
+            )
+            found += [
+                RecordedExperiment(
+                    experiment_id=str(one.experiment_id),
+                    name=one.name,
+                    artifact_location=one.artifact_location,
+                )
+                for one in page
+            ]
+            token = page.token
+            if not token:
+                return found
 
     def create(
         self,
@@ -268,6 +288,8 @@ def _run(run: mlflow.entities.Run) -> Run:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
+        started_ms=run.info.start_time,
+        ended_ms=run.info.end_time,
     )
 
 

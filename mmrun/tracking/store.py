@@ -26,6 +26,20 @@ class Run:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The newest value of each metric; the keys say which histories there are."""
+    started_ms: int | None = None
+    """When it was opened, by the clock of the machine that did it."""
+    ended_ms: int | None = None
+    """When it last ended; a run that goes on keeps the earlier end until the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedExperiment:
+    """An experiment of the store, under which runs are listed."""
+
+    experiment_id: str
+    name: str
+    artifact_location: str
+    """Below which new runs keep their artifacts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -97,6 +111,10 @@ class RunStore(Protocol):
 
     def ping(self) -> None:
         """Raise ``UnreachableError`` if the store does not answer."""
+        ...
+
+    def experiments(self) -> list[RecordedExperiment]:
+        """Return the experiments that are not deleted."""
         ...
 
     def create(

@@ -67,6 +67,23 @@ def test_runs_of_one_experiment_share_its_id(store: RunStore, run: Run) -> None:
     assert same.experiment_id == run.experiment_id != other.experiment_id
 
 
+def test_the_experiments_are_listed_by_name_and_id(store: RunStore, run: Run) -> None:
+    names = {one.experiment_id: one.name for one in store.experiments()}
+
+    assert names[run.experiment_id] == "tests"
+
+
+def test_a_run_knows_when_it_began_and_when_it_ended(store: RunStore, run: Run) -> None:
+    before = store.read(run.run_id)
+    store.set_status(run.run_id, "FINISHED")
+    after = store.read(run.run_id)
+
+    assert before.ended_ms is None
+    assert before.started_ms is not None
+    assert after.ended_ms is not None
+    assert after.started_ms == before.started_ms <= after.ended_ms
+
+
 def test_a_child_can_be_put_beside_its_parent(store: RunStore, run: Run) -> None:
     child = store.create(
         experiment="elsewhere", experiment_id=run.experiment_id, name="child", tags={}
