@@ -38,7 +38,7 @@ def say_ending(store: RunStore, journal: Path, ending: Ending) -> None:
     except OSError as error:
         logger.warning("how the attempt ended could not be written to %s: %s", journal, error)
     faults.reach("ended")
-    _tell(store, ending)
+    tell(store, ending)
     with suppress(OSError):  # telling it twice does no harm
         (journal / _NAME).unlink(missing_ok=True)
 
@@ -70,12 +70,13 @@ def deliver_ending(store: RunStore, journal: Path) -> Ending | None:
     """
     ending = read_ending(journal)
     if ending is not None:
-        _tell(store, ending)
+        tell(store, ending)
         (journal / _NAME).unlink()
     return ending
 
 
-def _tell(store: RunStore, ending: Ending) -> None:
+def tell(store: RunStore, ending: Ending) -> None:
+    """Say in the store how an attempt ended; if a newer one began since, of that attempt only."""
     record, ended = ending.record, ending.record.ended or ""
     newest = last_record(store, record.run_id)
     save_record(store, record)

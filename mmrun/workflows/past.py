@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 from mmrun.checkpoints.at_once import at_once
-from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Lineage
 from mmrun.config.loading import Override, flat_tree, load_experiment
 from mmrun.config.schema import Experiment
@@ -75,18 +74,6 @@ def source_past(past: Past, *, store: RunStore, origin: Origin | None) -> Past:
     if past.last is not None or origin is None:
         return past
     return read_past(store, store.read(origin.run_id), None)
-
-
-def known_end(last: AttemptRecord, *, journal: Path, saved: Description | None) -> int | None:
-    """Return the last step that an attempt which just died is known to have done; None for none.
-
-    Its record is older than its journal, and only the checkpoint ``saved`` may be here.
-    """
-    steps = [point.step for point in read_journals(journal).get(last.attempt, ())]
-    if saved is not None and saved.attempt == last.attempt:
-        steps.append(saved.step)
-    known = max([last.to_step or 0, *steps])
-    return known if known > last.from_step else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

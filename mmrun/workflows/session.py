@@ -20,8 +20,8 @@ from mmrun.config.loading import fingerprint, plain
 from mmrun.config.masking import masked
 from mmrun.config.training_fields import training_value
 from mmrun.errors import StopRequested
-from mmrun.tracking.attempts import AttemptRecord, Overlap, Start, with_divergences
-from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
+from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
+from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.lease import Lease
 from mmrun.tracking.process import age_s
 from mmrun.tracking.replay import Explanation, with_changes
@@ -35,8 +35,9 @@ from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.closing import FLUSH_S, SERVER_LOST, end, fail
 from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays_stopped
 from mmrun.workflows.inheritance import make_own, remove_scratch
+from mmrun.workflows.killed import KILLED, as_killed
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
-from mmrun.workflows.past import earlier_points, known_end
+from mmrun.workflows.past import earlier_points
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
 from mmrun.workflows.records import keep_record, save_record, summary
@@ -341,25 +342,16 @@ def _close_killed(session: Session) -> None:
     store = place.store
     keep_record(place.output_dir / "journal", closed)
     save_record(store, closed)
-    store.set_tags(closed.run_id, summary(closed, "killed"))
+    store.set_tags(closed.run_id, summary(closed, KILLED))
 
 
 def _as_it_ended(beginning: Beginning) -> AttemptRecord | None:
     """Return the record of the attempt before; of one that just died, with what it left here."""
-    last = beginning.past.last
-    if last is None or last.ended is not None:
+    last, found = beginning.past.last, beginning.found
+    if last is None or last.ended not in (None, KILLED):
         return last
-    journal = beginning.place.output_dir / "journal"
-    confirmed = read_confirmed(journal).get(last.attempt)
-    found = beginning.found
-    closed = replace(
-        last,
-        ended="killed",
-        to_step=known_end(last, journal=journal, saved=found.manifest if found else None),
-        confirmed=confirmed or last.confirmed,
-    )
-    diverged = read_diverged(journal, attempt=last.attempt)
-    return with_divergences(closed, diverged) if diverged else closed
+    saved = found.manifest if found is not None else None
+    return as_killed(last, journal=beginning.place.output_dir / "journal", saved=saved)
 
 
 def _say_where(beginning: Beginning, *, attempt: int) -> None:

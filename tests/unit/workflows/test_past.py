@@ -12,7 +12,8 @@ from mmrun.tracking.attempts import AttemptRecord, Start
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Run
-from mmrun.workflows.past import Past, earlier_points, known_end, read_past
+from mmrun.workflows.killed import known_end
+from mmrun.workflows.past import Past, earlier_points, read_past
 from mmrun.workflows.records import save_record
 from tests.fakes import MemoryStore
 from tests.unit.checkpoints.samples import description
