@@ -10,6 +10,7 @@ import typer
 
 from mmrun import __version__
 from mmrun.cli.checkpoints import TrackingUri, Whose, checkpoints
+from mmrun.cli.runs import reap, runs
 
 _BY_NAME = (
     "Every setting of the experiment file is also an option, by the name it has there:"
@@ -299,6 +300,10 @@ def history(
             tracking_uri=tracking_uri,
         )
     )
+
+
+app.command()(runs)
+app.command()(reap)
 
 
 @demo.command("data")

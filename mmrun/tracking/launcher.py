@@ -5,11 +5,15 @@ be told from real runs, and a later command removes it: removing it while `mlflo
 would make that fail.
 """
 
+import json
 import logging
 import os
 from collections.abc import MutableMapping
+from dataclasses import asdict
 
 from mmrun.errors import TrackingError
+from mmrun.tracking.orphan import mlflow_process
+from mmrun.tracking.process import ProcessId, is_alive
 from mmrun.tracking.store import Run, RunStore
 
 logger = logging.getLogger(__name__)
@@ -20,6 +24,8 @@ ROLE_TAG = "mmrun.role"
 ROLE = "launcher"
 _PROJECT_TAG = "mlflow.project.entryPoint"
 """Every run that `mlflow run` makes has it."""
+_PROCESS_TAG = "mmrun.launcher"
+"""The `mlflow run` that waits: one that was killed never says that its run has ended."""
 _ENDED = {"FINISHED", "FAILED", "KILLED"}
 _DEFAULT_EXPERIMENT = "0"
 """Where `mlflow run` makes its run if it is told nothing else."""
@@ -48,12 +54,14 @@ def mark(store: RunStore, launcher: Run, *, delegated_to: str) -> None:
     """Say on the launcher's run which run went on instead; leave other people's runs alone."""
     if not is_launched(launcher):
         return
+    process = mlflow_process()
     store.set_tags(
         launcher.run_id,
         {
             ROLE_TAG: ROLE,
             "mmrun.delegated_to": delegated_to,
             "mlflow.note.content": f"Started by `mlflow run`; the training is run {delegated_to}.",
+            **({} if process is None else {_PROCESS_TAG: json.dumps(asdict(process))}),
         },
     )
 
@@ -68,16 +76,34 @@ def close(store: RunStore, launcher: Run) -> None:
         logger.debug("the launcher's run was not ended: %s", error)
 
 
-def sweep(store: RunStore, experiment_id: str) -> None:
-    """Remove launchers' runs that have ended, from this experiment and from those of launchers."""
+def is_over(launcher: Run) -> bool | None:
+    """Tell whether `mlflow run` needs its run no more; None where that cannot be told from here."""
+    if launcher.status in _ENDED:
+        return True
+    try:
+        process = ProcessId(**json.loads(launcher.tags[_PROCESS_TAG]))
+    except (KeyError, ValueError, TypeError):
+        return None
+    alive = is_alive(process)
+    return None if alive is None else not alive
+
+
+def marked(store: RunStore, experiment_id: str) -> list[Run]:
+    """Return launchers' runs in this experiment and where launchers make theirs."""
     launched_in = os.environ.get("MLFLOW_EXPERIMENT_ID") or _DEFAULT_EXPERIMENT
-    for where in sorted({experiment_id, launched_in, _DEFAULT_EXPERIMENT}):
-        try:
-            for run in store.find(experiment_id=where, tags={ROLE_TAG: ROLE}):
-                if run.status in _ENDED and is_launched(run):
-                    store.delete(run.run_id)
-        except TrackingError as error:
-            logger.debug("launchers' runs were not removed: %s", error)
+    places = sorted({experiment_id, launched_in, _DEFAULT_EXPERIMENT})
+    found = [run for at in places for run in store.find(experiment_id=at, tags={ROLE_TAG: ROLE})]
+    return [run for run in found if is_launched(run)]
+
+
+def sweep(store: RunStore, experiment_id: str) -> None:
+    """Remove launchers' runs that are over, from this experiment and from those of launchers."""
+    try:
+        for run in marked(store, experiment_id):
+            if is_over(run):
+                store.delete(run.run_id)
+    except TrackingError as error:
+        logger.debug("launchers' runs were not removed: %s", error)
 
 
 def under_wrapper() -> bool:

@@ -29,7 +29,7 @@ BEAT_S = 10.0
 _CLAIM = "mmrun.lease."
 _BEAT = "mmrun.lease.heartbeat"
 _RELEASED = "mmrun.lease.released"
-_BEATS_OF_SILENCE = 3
+BEATS_OF_SILENCE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Holder:
 
     def __str__(self) -> str:
         age = max(time.time() - self.since_s, 0)
-        return f"process {self.process.pid} on {self.process.host}, since {_duration(age)}"
+        return f"{self.process}, since {_duration(age)}"
 
 
 def holder(run: Run) -> Holder | None:
@@ -60,6 +60,11 @@ def holder(run: Run) -> Holder | None:
         return Holder(claim=newest, process=unknown, since_s=time.time())
 
 
+def pulse(run: Run) -> str:
+    """Return what changes while somebody works on a run: the newest claim, and its heartbeat."""
+    return f"{_newest_claim(run)} {run.tags.get(_BEAT)} {run.tags.get(_RELEASED)}"
+
+
 class Lease:
     """The right to write to a run, while the block lasts.
 
@@ -73,16 +78,19 @@ class Lease:
         run_id: str,
         *,
         steal: bool | None = None,
+        gone: Holder | None = None,
         beat_s: float = BEAT_S,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         """Prepare to hold ``run_id``; ``steal`` takes it even from a living process.
 
-        None is for what has no ``--steal``, which is then not advised.
+        None is for what has no ``--steal``, which is then not advised. ``gone`` is a holder that is
+        known to be dead; if another one has the run by now, that one is asked for as usual.
         """
         self._store = store
         self._run_id = run_id
         self._steal = steal
+        self._gone = None if gone is None else gone.claim
         self._beat_s = beat_s
         self._wait = wait
         self._claim = 0
@@ -108,7 +116,7 @@ class Lease:
         """Take the run, or raise ``TrackingError`` naming the process that has it."""
         run = self._store.read(self._run_id)
         held_by = holder(run)
-        if held_by is not None and not self._steal:
+        if held_by is not None and not self._steal and held_by.claim != self._gone:
             self._refuse_living(held_by, beat=run.tags.get(_BEAT))
         self._claim = _newest_claim(run) + 1
         owner = {
@@ -154,7 +162,7 @@ class Lease:
 
     def _still_beats(self, held_by: Holder, *, beat: str | None) -> bool:
         """Watch a process of another machine for three beats."""
-        for beats in range(_BEATS_OF_SILENCE, 0, -1):
+        for beats in range(BEATS_OF_SILENCE, 0, -1):
             logger.info(
                 "run %s: waiting %.0f s for a sign of life of %s",
                 self._run_id,
@@ -206,10 +214,12 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def folder_lock(output_dir: Path) -> Iterator[None]:
+def folder_lock(
+    output_dir: Path, *, hint: str = "wait until it has ended, or choose another --output_dir"
+) -> Iterator[None]:
     """Hold ``output_dir`` for this process alone; the lock ends with the process, however it dies.
 
-    Raises ``TrackingError`` naming the process that has the folder.
+    Raises ``TrackingError`` naming the process that has the folder, with ``hint``.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     named = output_dir / ".mmrun.pid"
@@ -220,13 +230,12 @@ def folder_lock(output_dir: Path) -> Iterator[None]:
     except Timeout as error:
         raise TrackingError(
             f"{output_dir} is in use by {_named(named)}",
-            hint="wait until it has ended, or choose another --output_dir",
+            hint=hint,
         ) from error
     except NotImplementedError:  # some network file systems have no locks; the lease remains
         logger.warning("%s cannot be locked: start no second process on it", output_dir)
     try:
-        me = this_process()
-        named.write_text(f"process {me.pid} on {me.host}", encoding="utf-8")
+        named.write_text(str(this_process()), encoding="utf-8")
         yield
     finally:
         named.unlink(missing_ok=True)

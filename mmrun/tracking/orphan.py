@@ -12,8 +12,11 @@ import platform
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import psutil
+
+from mmrun.tracking.process import ProcessId, process_of
 
 SIGNAL = signal.SIGUSR2
 """One of its own: what stops a wrapper often stops us, too, and that must not count as twice."""
@@ -41,20 +44,26 @@ def has_wrapper() -> bool:
     return _wrapper() is not None
 
 
-def _wrapper() -> psutil.Process | None:
+def mlflow_process() -> ProcessId | None:
+    """Return the `mlflow run` that started this process, if it still lives."""
+    launched_by = _wrapper(("mlflow",))
+    return None if launched_by is None else process_of(launched_by.pid)
+
+
+def _wrapper(names: Sequence[str] = _WRAPPERS) -> psutil.Process | None:
     try:
         ancestors = psutil.Process().parents()
-        return next((process for process in ancestors if _is_wrapper(process)), None)
+        return next((process for process in ancestors if _is_called(process, names)), None)
     except psutil.Error:
         return None
 
 
-def _is_wrapper(process: psutil.Process) -> bool:
+def _is_called(process: psutil.Process, names: Sequence[str]) -> bool:
     try:
         words = process.cmdline()[:3]
     except psutil.Error:
         return False
-    return any(os.path.basename(word) in _WRAPPERS for word in words)  # noqa: PTH119 (words, not paths)
+    return any(os.path.basename(word) in names for word in words)  # noqa: PTH119 (words, not paths)
 
 
 def _watch(wrapper: psutil.Process) -> None:

@@ -18,10 +18,17 @@ class ProcessId:
     boot: str | None
     """The boot and the process name space that the number belongs to; None where unknown."""
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
 
 def this_process() -> ProcessId:
     """Return the identity of this process."""
-    pid = os.getpid()
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> ProcessId:
+    """Return the identity of a process of this machine."""
     return ProcessId(host=socket.gethostname(), pid=pid, started=_stat(pid)[1], boot=_boot())
 
 

@@ -62,6 +62,14 @@ def unsent(output_dir: Path) -> Mapping[str, int]:
     return {what: count for what, count in counts.items() if count}
 
 
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return ``1 metric point and 2 checkpoints``."""
+    return " and ".join(
+        f"{count} {what.removesuffix('s') if count == 1 else what}"
+        for what, count in counts.items()
+    )
+
+
 def clear(output_dir: Path) -> None:
     """Remove what an earlier run left here, so that nothing of it can be taken for the new one's.
 
@@ -69,9 +77,8 @@ def clear(output_dir: Path) -> None:
     """
     waiting = unsent(output_dir)
     if waiting:
-        what = " and ".join(f"{count} {name}" for name, count in waiting.items())
         raise TrackingError(
-            f"{output_dir} still holds {what} of the run before that were not sent",
+            f"{output_dir} still holds {in_words(waiting)} of the run before that were not sent",
             hint=f"send them with 'mmrun sync {output_dir}', or use another --output_dir",
         )
     for name in ("train", "generate", AVERAGE, "spool", "journal", OFFLINE):

@@ -53,7 +53,8 @@ def sync_command(
         TrackingError: the store does not answer or refuses, or a process works on the run.
     """
     store = open_store(None, _run_file(output_dir), uri=tracking_uri)
-    with folder_lock(output_dir):
+    only = "wait until it has ended: a training sends what waits itself"
+    with folder_lock(output_dir, hint=only):
         if as_new_run:
             part_ways(output_dir)
         waiting = unsent(output_dir)

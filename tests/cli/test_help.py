@@ -16,6 +16,8 @@ from mmrun.cli.main import run
         ["checkpoints"],
         ["checkpoints", "list", "--help"],
         ["history", "--help"],
+        ["runs", "--help"],
+        ["reap", "--help"],
         ["demo"],
         ["demo", "data", "--help"],
         ["demo", "run", "--help"],

@@ -28,6 +28,10 @@ generate: --config_path value, --help nothing, --metric_name value, --modality v
  --resume_from_checkpoint value, --set value, --setup_path value, --task value, --verbose nothing
 history: --all-attempts boolean, --format value, --help nothing, --metric value,\
  --tracking_uri value, --verbose nothing
+reap: --config_path value, --dry-run boolean, --experiment value, --help nothing,\
+ --tracking_uri value, --verbose nothing
+runs: --all boolean, --config_path value, --experiment value, --format value, --help nothing,\
+ --tracking_uri value, --verbose nothing, --watch boolean
 setup: --config_path value, --do_dataset boolean, --do_model boolean, --do_processor boolean,\
  --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing

@@ -1,8 +1,12 @@
 """The run that `mlflow run` makes: taken out of the environment, marked, closed, removed."""
 
+import json
+from dataclasses import asdict, replace
+
 import pytest
 
 from mmrun.tracking import launcher
+from mmrun.tracking.process import this_process
 from mmrun.tracking.store import Run
 from tests.fakes import MemoryStore
 
@@ -36,6 +40,31 @@ def test_a_marked_run_is_removed_once_it_has_ended(store: MemoryStore) -> None:
     store.set_status(run.run_id, "FAILED")
     launcher.sweep(store, "7")
     assert store.deleted == {run.run_id}
+
+
+def test_a_marked_run_whose_mlflow_run_was_killed_is_removed(store: MemoryStore) -> None:
+    run = made(store, PROJECT)
+    launcher.mark(store, run, delegated_to="f" * 32)
+    gone = replace(this_process(), started="1")
+    for process, removed in ((this_process(), set()), (gone, {run.run_id})):
+        store.set_tags(run.run_id, {"mmrun.launcher": json.dumps(asdict(process))})
+
+        launcher.sweep(store, "7")
+
+        assert store.deleted == removed
+
+
+def test_of_a_marked_run_on_another_machine_it_is_not_known_whether_it_is_over(
+    store: MemoryStore,
+) -> None:
+    run = made(store, PROJECT)
+    launcher.mark(store, run, delegated_to="f" * 32)
+    unmarked = launcher.is_over(store.read(run.run_id))
+    elsewhere = replace(this_process(), boot="another boot")
+    store.set_tags(run.run_id, {"mmrun.launcher": json.dumps(asdict(elsewhere))})
+
+    assert unmarked is None
+    assert launcher.is_over(store.read(run.run_id)) is None
 
 
 def test_a_run_of_somebody_else_is_neither_marked_nor_removed(store: MemoryStore) -> None:

@@ -126,7 +126,7 @@ def test_what_was_never_sent_is_not_cleared(tmp_path: Path) -> None:
     place.publish(10)
     before = sorted(output.rglob("*"))
 
-    with pytest.raises(TrackingError, match="1 metric points and 1 checkpoints"):
+    with pytest.raises(TrackingError, match="1 metric point and 1 checkpoint "):
         clear(output)
 
     assert unsent(output) == {"metric points": 1, "checkpoints": 1}
