@@ -19,7 +19,14 @@ from typing import Self
 from mmrun import files
 from mmrun.errors import TrackingError
 from mmrun.tracking.artifact_path import checked, checked_folder
-from mmrun.tracking.store import Artifact, Point, Run, RunStatus, UnreachableError
+from mmrun.tracking.store import (
+    Artifact,
+    Point,
+    RecordedExperiment,
+    Run,
+    RunStatus,
+    UnreachableError,
+)
 
 FORMAT = 1
 NAME = "offline"
@@ -173,6 +180,10 @@ class OfflineStore:
             tags=dict(run.tags),
             params=dict(run.params),
         )
+
+    def experiments(self) -> list[RecordedExperiment]:
+        """Return nothing: no experiment is known."""
+        return []
 
     def find(self, *, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:  # noqa: ARG002
         """Return nothing: no other run is known."""

@@ -63,10 +63,11 @@ def unsent(output_dir: Path) -> Mapping[str, int]:
 
 
 def in_words(counts: Mapping[str, int]) -> str:
-    """Return ``1 metric point and 2 checkpoints``."""
+    """Return ``1 metric point and 2 checkpoints``, without what there is none of."""
     return " and ".join(
         f"{count} {what.removesuffix('s') if count == 1 else what}"
         for what, count in counts.items()
+        if count
     )
 
 

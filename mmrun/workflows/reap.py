@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmrun.checkpoints.policy import Saved, newest
-from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import MmrunError, TrackingError
 from mmrun.tracking import launcher
 from mmrun.tracking.attempts import AttemptRecord
@@ -20,11 +18,9 @@ from mmrun.tracking.lease import BEAT_S, Holder, Lease, holder
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.signs_of_life import life_of, watch
 from mmrun.tracking.store import Run, RunStore, UnreachableError
-from mmrun.workflows.ending import Ending, deliver_ending, read_ending, tell
-from mmrun.workflows.killed import KILLED, as_killed
 from mmrun.workflows.output_folder import in_words, unsent
+from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.records import last_record
-from mmrun.workflows.runs import STATUS_TAG, is_open, status_of
 from mmrun.workflows.which_experiment import find_shelf
 
 logger = logging.getLogger(__name__)
@@ -117,24 +113,8 @@ def _reap(store: RunStore, left: _Left, *, dry_run: bool) -> str:
 
 
 def _close(store: RunStore, run: Run) -> str:
-    """Say how the run ended, as the next training would; return it in words."""
-    last = last_record(store, run.run_id)
-    folder = _folder_here(last)
-    ending = read_ending(folder / "journal")
-    if ending is not None and last is not None and ending.record.attempt == last.attempt:
-        deliver_ending(store, folder / "journal")
-        return f"{ending.record.ended}, which could not be told when it ended"
-    if last is None:
-        store.set_tags(run.run_id, {STATUS_TAG: KILLED})
-        store.set_status(run.run_id, "KILLED")
-        return f"{KILLED} before its first attempt began"
-    if last.ended is None:
-        saved = _newest_saved(store, last)
-        last = as_killed(last, journal=folder / "journal", saved=saved)
-    ended = last.ended or KILLED
-    tell(store, Ending(record=last, status=status_of(ended)))
-    at = "" if last.to_step is None else f" at step {last.to_step}"
-    return f"{ended}{at}"
+    journal = _folder_here(last_record(store, run.run_id)) / "journal"
+    return say_over(store, run, journal=journal)
 
 
 def _folder_here(last: AttemptRecord | None) -> Path:
@@ -149,11 +129,6 @@ def _folder_here(last: AttemptRecord | None) -> Path:
         logger.debug("%s is not looked at: %s", folder, error)
         return _NO_FOLDER
     return folder if run_file is not None and run_file.run_id == last.run_id else _NO_FOLDER
-
-
-def _newest_saved(store: RunStore, last: AttemptRecord) -> Saved | None:
-    stored, _ = RemoteCheckpoints(store.artifacts(last.run_id)).look()
-    return newest(saved for saved in stored if saved.attempt == last.attempt)
 
 
 def _waits(store: RunStore, run: Run) -> str:

@@ -12,10 +12,9 @@ from mmrun.tracking.lease import Holder, holder
 from mmrun.tracking.signs_of_life import Life, life_of, watch
 from mmrun.tracking.store import Run, RunStatus
 from mmrun.workflows.columns import aligned
+from mmrun.workflows.over import RUNNING, STATUS_TAG, is_open, status_of
 from mmrun.workflows.which_experiment import Shelf, find_shelf
 
-STATUS_TAG = "mmrun.status"
-RUNNING = "running"
 _DEAD = "dead"
 _UNKNOWN = "running or dead"
 _CHECKPOINT_TAG = "mmrun.checkpoint."
@@ -90,17 +89,6 @@ def state_of(run: Run, life: Life) -> str:
     if said in (None, RUNNING):
         return "begun, never worked on" if run.status == "RUNNING" else run.status.lower()
     return said if run.status == status_of(said) else f"{said} (MLflow: {run.status})"
-
-
-def is_open(run: Run) -> bool:
-    """Whether a run counts as under way, by MLflow or by its tag."""
-    return run.status in {"RUNNING", "SCHEDULED"} or run.tags.get(STATUS_TAG) == RUNNING
-
-
-def status_of(ended: str) -> RunStatus:
-    """Return MLflow's word for how an attempt ended."""
-    ends: dict[str, RunStatus] = {"finished": "FINISHED", "failed": "FAILED"}
-    return ends.get(ended, "KILLED")
 
 
 def _found(shelf: Shelf) -> Sequence[Run]:

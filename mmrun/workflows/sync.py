@@ -1,7 +1,7 @@
 """What ``mmrun sync`` does: send what a training left, and say how it ended."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.offline import conclude, part_ways, settle, tell
-from mmrun.workflows.output_folder import unsent
+from mmrun.workflows.output_folder import in_words, unsent
+from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, open_store
 from mmrun.workflows.publishing import Hints, publisher_of, send_queued
@@ -63,17 +64,26 @@ def sync_command(
             tell(output_dir, store)
             delivery = _send(output_dir, store, _run_file(output_dir), lease=lease)
             conclude(output_dir, store)
-            ending = deliver_ending(store, output_dir / "journal")
+            ended = _say_ended(store, run.run_id, journal=output_dir / "journal")
     left = {**unsent(output_dir), "checkpoints": len(delivery.missed)}
     points = waiting.get("metric points", 0) - left.get("metric points", 0)
     attempts = waiting.get("attempts", 0)
     if any(left.values()):
         raise TrackingError(
-            f"{_in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
+            f"{in_words(left)} of run {run.run_id} could not be sent: {_reasons(output_dir)}",
             hint="see that the tracking server and its artifact store work, then try again",
         )
     said = f"run {run.run_id}: {_outcome(delivery, points=points, attempts=attempts)}"
-    return said if ending is None else f"{said}; its last attempt: {ending.record.ended}"
+    return said if ended is None else f"{said}; its last attempt: {ended}"
+
+
+def _say_ended(store: RunStore, run_id: str, *, journal: Path) -> str | None:
+    """Say how the last attempt ended, if that was not told; who has the folder knows it is over."""
+    ending = deliver_ending(store, journal)
+    if ending is not None:
+        return ending.record.ended
+    run = store.read(run_id)
+    return say_over(store, run, journal=journal) if is_open(run) else None
 
 
 def _run_file(output_dir: Path) -> RunFile:
@@ -119,7 +129,7 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
 def _outcome(delivery: _Delivery, *, points: int, attempts: int) -> str:
     """Say what became of the attempts, points and checkpoints that waited."""
     there = delivery.doubles
-    sent = _in_words(
+    sent = in_words(
         {
             "offline attempts": attempts,
             "metric points": points - there,
@@ -129,10 +139,6 @@ def _outcome(delivery: _Delivery, *, points: int, attempts: int) -> str:
     if not there:
         return f"sent {sent}" if sent else "nothing was waiting"
     return f"sent {sent or 'nothing'}; another folder had sent {there} metric points already"
-
-
-def _in_words(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def _reasons(output_dir: Path) -> str:
