@@ -15,7 +15,7 @@ from queue import Queue
 from mmrun.checkpoints.entry import folder_name
 from mmrun.checkpoints.local import LocalCheckpoints, not_saved
 from mmrun.checkpoints.manifest import Description, Manifest
-from mmrun.checkpoints.policy import Lineage, Retention
+from mmrun.checkpoints.policy import Lineage, Retention, Saved
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.retention import Key
 from mmrun.checkpoints.spool import Spool
@@ -140,6 +140,10 @@ class Publisher:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
+
+    def saved(self) -> Sequence[Saved]:
+        """Return what lies on this disk and in the store, as far as is known."""
+        return [*self._local.every(), *self._uploader.stored]
 
     def settle(self) -> None:
         """Wait until everything that was handed over is a checkpoint on disk."""

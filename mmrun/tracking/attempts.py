@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple, Self
 
 from mmrun.errors import TrackingError
+from mmrun.tracking.attempts_table import KEPT, Row
 from mmrun.tracking.replay import Change, Changes, Divergence, Explanation, replay_tag
 from mmrun.tracking.store import Point
 
@@ -79,6 +80,8 @@ class AttemptRecord:
     """Points of the overlap that came out otherwise than before."""
     diverged_at: int | None = None
     """The first step of those."""
+    earlier: tuple[Row, ...] = ()
+    """What the table of attempts says of those before; the oldest may be left out."""
     replay: str | None = None
     """What the tag ``mmrun.replay`` says, of this attempt and those before."""
     format: int = FORMAT
@@ -102,6 +105,31 @@ class AttemptRecord:
             started_from = started_from.replace(f"{formerly}@", f"{run_id}@")
         return replace(self, run_id=run_id, started_from=started_from)
 
+    @property
+    def row(self) -> Row:
+        """What the table of attempts says of this one."""
+        return Row(
+            attempt=self.attempt,
+            from_step=self.from_step,
+            to_step=self.to_step,
+            ended=self.ended,
+            host=self.host,
+            started_ms=self.started_ms,
+            ended_ms=self.ended_ms,
+            changed=self.overrides,
+        )
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The table of attempts up to this one; of an older record, what its lineage knows."""
+        known = {row.attempt: row for row in self.earlier}
+        before = [
+            known.get(start.attempt) or Row.unknown(*start)
+            for start in self.lineage
+            if start.attempt < self.attempt
+        ]
+        return (*before, self.row)[-KEPT:]
+
     def to_json(self) -> str:
         """Return the record as JSON that people can read."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -118,6 +146,7 @@ class AttemptRecord:
                 )
             content["lineage"] = tuple(Start(*entry) for entry in content["lineage"])
             content["overrides"] = {k: (old, new) for k, (old, new) in content["overrides"].items()}
+            content["earlier"] = tuple(map(Row.read, content.get("earlier", ())))
             content["changes"] = {
                 key: tuple(Change(*one) for one in made)
                 for key, made in content.get("changes", {}).items()

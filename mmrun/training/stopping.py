@@ -9,6 +9,7 @@ from types import FrameType
 
 from mmrun.errors import StopRequested
 from mmrun.tracking import orphan
+from mmrun.training.trouble import AGAIN
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +18,11 @@ _ECHO_S = 2.0
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _WRAPPER_GONE = "the end of its launcher"
 """Of `mlflow run`, `dvc repro` or `torchrun`."""
+
+
+def in_words(reason: str) -> str:
+    """Return what asked to stop, as people call it."""
+    return "Ctrl-C" if reason == "SIGINT" else reason
 
 
 class _AtOnce(KeyboardInterrupt):
@@ -79,15 +85,23 @@ class StopWish:
                 return  # it takes its time to die, and may do so while the checkpoint is written
             # Ctrl-C under `mlflow run` arrives as SIGINT and, right after it, as SIGTERM.
             if now - self._heard_at > _ECHO_S or (name == self.reason and not self._echoed):
-                raise KeyboardInterrupt
+                raise _AtOnce(
+                    StopRequested(
+                        f"stopped at once by {in_words(name)}",
+                        hint=AGAIN,
+                        by_keyboard=name == "SIGINT",
+                    )
+                )
             return
         if not self.training:
             raise _AtOnce(
                 StopRequested(
-                    f"stopped by {name} before a step was done",
+                    f"stopped by {in_words(name)} before a step was done",
                     hint="run the same command again",
                     by_keyboard=name == "SIGINT",
                 )
             )
         self.reason, self._heard_at = name, now
-        logger.warning("%s: stopping after this step with a last checkpoint (again: at once)", name)
+        logger.warning(
+            "%s: stopping after this step with a last checkpoint (again: at once)", in_words(name)
+        )

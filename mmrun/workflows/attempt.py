@@ -29,7 +29,7 @@ from mmrun.tracking.replay import TAG, Divergence, in_words, replay_tag
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
 from mmrun.workflows.ending import Ending, say_ending
-from mmrun.workflows.records import keep_record, run_tags, save_record
+from mmrun.workflows.records import keep_record, save_record, say_state
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Attempt:
         """Write down that this attempt is under way."""
         keep_record(self._journal.folder, self.record)
         save_record(self._store, self.record)
-        self._store.set_tags(self.record.run_id, run_tags(self.record, "running"))
+        say_state(self._store, self.record, "running")
         self._store.set_status(self.record.run_id, "RUNNING")
 
     def log(self, values: Mapping[str, float], step: int) -> None:

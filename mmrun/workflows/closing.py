@@ -5,12 +5,16 @@ import time
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
+from mmrun.checkpoints.policy import live, newest
 from mmrun.config.masking import hidden
 from mmrun.errors import MmrunError, StopRequested, TrackingError
 from mmrun.tracking.store import RunStatus, UnreachableError
+from mmrun.training.stopping import in_words
+from mmrun.training.trouble import explained, in_one_line
 from mmrun.workflows.averaging import average_last
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.done import FINISHED
+from mmrun.workflows.failure import Failure
 
 if TYPE_CHECKING:
     from mmrun.workflows.session import Session
@@ -73,7 +77,7 @@ def _stopped(session: "Session", reason: str, step: int, *, flush_s: float) -> N
             hint=f"start the server; {again}",
         )
     raise StopRequested(
-        f"stopped by {reason} at step {step}, which is saved",
+        f"stopped by {in_words(reason)} at step {step}, which is saved",
         hint=again,
         by_keyboard=session.wish.by_keyboard,
     )
@@ -89,30 +93,57 @@ def _again(beginning: Beginning) -> str:
     return "the same command goes on from there"
 
 
-def fail(session: "Session", error: BaseException) -> None:
-    """Send what waits, and say what ended the attempt."""
+def fail(session: "Session", error: BaseException) -> BaseException:
+    """Send what waits, say what ended the attempt, and return the error that the user is told."""
     if session.lease.lost.is_set():
         session.publisher.stop()
         session.sender.stop()  # another process writes to the run now
-    elif isinstance(error, KeyboardInterrupt):
+        return error
+    if isinstance(error, KeyboardInterrupt):
         session.publisher.stop(at_once=True)
-        _close(session, "stopped at once", status="KILLED", flush_s=session.grace_s)
-    else:
-        trace = hidden("".join(traceback.format_exception(error)))
-        flush_s = LEAST_S
-        try:
-            flush_s = _send_checkpoints(session, FLUSH_S)
-        except (MmrunError, OSError) as second:  # the first error is the one to be told
-            logger.warning("%s", second)
-        session.publisher.stop()
-        _close(session, "failed", status="FAILED", flush_s=flush_s, error=trace)
+        _close(session, "stopped at once", status="KILLED", flush_s=min(LEAST_S, session.grace_s))
+        return error
+    flush_s = LEAST_S
+    try:
+        flush_s = _send_checkpoints(session, FLUSH_S)
+    except (MmrunError, OSError) as second:  # the first error is the one to be told
+        logger.warning("%s", second)
+    session.publisher.stop()
+    failure = _failure(session, error)
+    text = hidden(failure.text())
+    told = _close(session, "failed", status="FAILED", flush_s=flush_s, error=text)
+    if isinstance(error, MmrunError):
+        return error
+    run_id = failure.record.run_id
+    where = f"error.txt of run {run_id} says" if told else "--verbose shows"
+    return MmrunError(
+        f"{failure.problem}, after step {failure.step}",
+        hint=f"{failure.hint or f'{where} where it happened'}; {failure.again}",
+    )
+
+
+def _failure(session: "Session", error: BaseException) -> Failure:
+    known = error if isinstance(error, MmrunError) else explained(error)
+    saved = newest(live(session.publisher.saved(), session.lineage))
+    begun = session.beginning.step or None
+    return Failure(
+        problem=in_one_line(error) if known is None else str(known),
+        hint="" if known is None else known.hint,
+        trace="".join(traceback.format_exception(error)),
+        record=session.attempt.record,
+        step=session.trainer.step,
+        time_ms=round(time.time() * 1000),
+        resumes_from=begun if saved is None else saved.step,
+    )
 
 
 def _close(
     session: "Session", ended: str, *, status: RunStatus, flush_s: float, error: str = ""
-) -> None:
-    """Close the attempt; what the server does not take now, the next attempt says."""
+) -> bool:
+    """Close the attempt; what the server does not take now (False), the next attempt says."""
     try:
         session.attempt.close(ended, status=status, flush_s=flush_s, error=error)
     except TrackingError as away:
         logger.warning("the end of the attempt was not recorded: %s", away)
+        return False
+    return True

@@ -13,7 +13,14 @@ from mmrun import faults
 from mmrun.files import write_whole
 from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.store import RunStatus, RunStore
-from mmrun.workflows.records import keep_record, last_record, run_tags, save_record, summary
+from mmrun.workflows.failure import save_error
+from mmrun.workflows.records import (
+    correct_attempt,
+    keep_record,
+    last_record,
+    save_record,
+    say_state,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +34,7 @@ class Ending:
     record: AttemptRecord
     status: RunStatus
     error: str = ""
-    """The traceback of what failed."""
+    """What failed, as `error.txt` has it."""
 
 
 def say_ending(store: RunStore, journal: Path, ending: Ending) -> None:
@@ -80,10 +87,11 @@ def tell(store: RunStore, ending: Ending) -> None:
     record, ended = ending.record, ending.record.ended or ""
     newest = last_record(store, record.run_id)
     save_record(store, record)
-    if newest is None or newest.attempt <= record.attempt:
-        if ending.error:
-            store.artifacts(record.run_id).write("error.txt", ending.error.encode())
-        store.set_tags(record.run_id, run_tags(record, ended))
+    is_newest = newest is None or newest.attempt <= record.attempt
+    if ending.error:
+        save_error(store, record, ending.error, newest=is_newest)
+    if is_newest:
+        say_state(store, record, ended)
         store.set_status(record.run_id, ending.status, ended_ms=record.ended_ms)
     else:
-        store.set_tags(record.run_id, summary(record, ended))
+        correct_attempt(store, record, ended)

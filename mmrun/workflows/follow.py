@@ -10,7 +10,6 @@ from mmrun.progress import hide_library_bars
 from mmrun.tracking import orphan
 from mmrun.training.processes import Ended, Follower, Launched, LauncherGone
 from mmrun.training.stopping import StopWish
-from mmrun.training.trouble import AGAIN
 from mmrun.workflows.recipe import Ingredients, import_libraries, load_recipe
 
 
@@ -32,8 +31,6 @@ def follow(launched: Launched) -> int:
         return ended.code
     except LauncherGone:
         return StopRequested.exit_code if wish.reason else 0
-    except KeyboardInterrupt:
-        return follower.fail(StopRequested("stopped at once", hint=AGAIN))
     except Exception as error:  # noqa: BLE001 (the first process says it)
         return follower.fail(error)
 

@@ -7,12 +7,34 @@ from pathlib import Path
 from mmrun.errors import TrackingError
 from mmrun.files import write_whole
 from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.attempts_table import Row, described
 from mmrun.tracking.replay import TAG
 from mmrun.tracking.store import RunStore
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "attempts"
+DESCRIPTION = "mlflow.note.content"
+
+
+def say_state(store: RunStore, record: AttemptRecord, state: str) -> None:
+    """Tell people how the run stands, as its last attempt knows it: tags, and the description."""
+    store.set_tags(record.run_id, run_tags(record, state))
+    say_attempts(store, record.run_id, record.rows)
+
+
+def say_attempts(store: RunStore, run_id: str, rows: Sequence[Row]) -> None:
+    """Put the table of attempts into the run's description, beside what the user wrote there."""
+    description = store.read(run_id).tags.get(DESCRIPTION, "")
+    new = described(description, rows)
+    if new != description:
+        store.set_tags(run_id, {DESCRIPTION: new})
+
+
+def correct_attempt(store: RunStore, record: AttemptRecord, state: str) -> None:
+    """Tell people what became of an attempt of which it was not known, however old it is."""
+    store.set_tags(record.run_id, summary(record, state))
+    say_attempts(store, record.run_id, [one.row for one in all_records(store, record.run_id)])
 
 
 def run_tags(record: AttemptRecord, state: str) -> dict[str, str]:

@@ -34,13 +34,14 @@ from mmrun.workflows.attempt import Attempt, Saver, read_pending
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.closing import FLUSH_S, SERVER_LOST, end, fail
 from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays_stopped
+from mmrun.workflows.failure import forget_error
 from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.killed import KILLED, as_killed
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
 from mmrun.workflows.past import earlier_points
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
-from mmrun.workflows.records import keep_record, save_record, summary
+from mmrun.workflows.records import keep_record, save_record, say_state, summary
 
 if TYPE_CHECKING:
     from mmrun.training.trainer import ResumableTrainer
@@ -95,9 +96,12 @@ def work(
             session.trainer.go_on(beginning.checkpoint)
         return end(session)
     except BaseException as error:
-        if not session.attempt.closing:
-            fail(session, error)
-        raise
+        if session.attempt.closing:
+            raise
+        told = fail(session, error)
+        if told is error:
+            raise
+        raise told from error
 
 
 @contextmanager
@@ -204,6 +208,7 @@ def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int
         processes=beginning.processes,
         offline=beginning.place.offline,
         lineage=(*(last.lineage if last else ()), start),
+        earlier=last.rows if last else (),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),
         changes=with_changes(last.changes if last else {}, beginning.changed, attempt=number),
@@ -311,8 +316,8 @@ def _mend_status(beginning: Beginning) -> None:
     if run is None or last is None:
         return
     if run.tags.get("mmrun.status") != FINISHED:
-        tags = {"mmrun.status": FINISHED, **summary(last, FINISHED)}
-        beginning.place.store.set_tags(run.run_id, tags)
+        say_state(beginning.place.store, last, FINISHED)
+        forget_error(beginning.place.store, run.run_id)
     if run.status != "FINISHED":
         beginning.place.store.set_status(run.run_id, "FINISHED")
 
@@ -323,6 +328,8 @@ def _open(session: Session, *, actors: Path) -> None:
     if not beginning.past.attempts:
         record_parameters(beginning.place)
     session.attempt.open()
+    if beginning.past.attempts:
+        forget_error(beginning.place.store, record.run_id)
     faults.reach("attempt.opened")
     record_run(beginning.place, _steps(record))
     session.publisher.recover()
@@ -342,7 +349,7 @@ def _close_killed(session: Session) -> None:
     store = place.store
     keep_record(place.output_dir / "journal", closed)
     save_record(store, closed)
-    store.set_tags(closed.run_id, summary(closed, KILLED))
+    store.set_tags(closed.run_id, summary(closed, KILLED))  # the next one's table says it too
 
 
 def _as_it_ended(beginning: Beginning) -> AttemptRecord | None:

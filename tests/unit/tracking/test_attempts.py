@@ -15,6 +15,7 @@ from mmrun.tracking.attempts import (
     is_timing,
     with_divergences,
 )
+from mmrun.tracking.attempts_table import KEPT
 from mmrun.tracking.replay import Change, Divergence
 from mmrun.tracking.store import Point
 from tests.unit.tracking.points import point
@@ -136,6 +137,35 @@ def test_a_record_that_does_not_say_so_is_of_one_process() -> None:
     old = {key: value for key, value in json.loads(RECORD.to_json()).items() if key != "processes"}
 
     assert AttemptRecord.from_json(json.dumps(old)).processes == 1
+
+
+def test_a_record_tells_the_rows_of_all_attempts() -> None:
+    first = replace(RECORD, attempt=1, lineage=(FIRST,), from_step=0, ended="killed")
+
+    second = AttemptRecord.from_json(replace(RECORD, earlier=first.rows).to_json())
+
+    assert [(row.attempt, row.ended) for row in second.rows] == [(1, "killed"), (2, None)]
+    assert dict(second.rows[0].changed) == RECORD.overrides
+
+
+def test_of_attempts_before_rows_were_kept_only_the_start_is_known() -> None:
+    old = {key: value for key, value in json.loads(RECORD.to_json()).items() if key != "earlier"}
+
+    first, second = AttemptRecord.from_json(json.dumps(old)).rows
+
+    assert (first.attempt, first.from_step, first.to_step) == (1, FIRST.from_step, None)
+    assert second.host == "ümlaut"
+
+
+def test_a_record_carries_a_bounded_number_of_rows() -> None:
+    record = replace(RECORD, attempt=1, lineage=(FIRST,))
+    for attempt in range(2, KEPT + 10):
+        start = Start(attempt=attempt, from_step=0, started_ms=attempt)
+        lineage = (*record.lineage, start)
+        record = replace(RECORD, attempt=attempt, lineage=lineage, earlier=record.rows)
+
+    assert len(record.rows) == KEPT
+    assert record.rows[-1].attempt == KEPT + 9
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_without_process_0_one_of_the_others_speaks(
 def test_a_bug_in_another_process_names_it(leader: Leader, follower: Follower) -> None:
     fail_at_once(follower, KeyError("x"))
 
-    with pytest.raises(MmrunError, match="KeyError in process 1: 'x'"), leader.answering():
+    with pytest.raises(MmrunError, match="KeyError: 'x' in process 1"), leader.answering():
         raise RuntimeError(GONE)
 
 
