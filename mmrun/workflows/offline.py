@@ -32,8 +32,16 @@ from mmrun.tracking.offline_store import (
 )
 from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
 from mmrun.tracking.store import RunStore
+from mmrun.workflows.killed import KILLED
 from mmrun.workflows.output_folder import AVERAGE
-from mmrun.workflows.records import FOLDER, kept_records, last_record, summary
+from mmrun.workflows.records import (
+    DESCRIPTION,
+    FOLDER,
+    correct_attempt,
+    kept_records,
+    last_record,
+    say_attempts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -232,9 +240,11 @@ def conclude(output_dir: Path, store: RunStore) -> None:
         store.set_tags(waiting.run_id, _of_the_run(waiting.tags))
         if waiting.status is not None:
             store.set_status(waiting.run_id, waiting.status, ended_ms=waiting.ended_ms)
+        if newest is not None:
+            say_attempts(store, waiting.run_id, newest.rows)
     else:
         for record in mine.values():
-            store.set_tags(waiting.run_id, summary(record, record.ended or "killed"))
+            correct_attempt(store, record, record.ended or KILLED)
     forget(folder)
 
 
@@ -266,4 +276,8 @@ def _offline_records(folder: Path) -> Mapping[int, AttemptRecord]:
 
 
 def _of_the_run(values: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in values.items() if not key.startswith(_OF_THE_FOLDER)}
+    return {
+        key: value
+        for key, value in values.items()
+        if not key.startswith(_OF_THE_FOLDER) and key != DESCRIPTION
+    }
