@@ -23,7 +23,11 @@ def loaded_by_command(*argv: str) -> set[str]:
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:
-    assert HEAVY.isdisjoint(loaded_by("import mmrun.cli.main"))
+    assert HEAVY.isdisjoint(loaded_by("import mmrun.cli.running"))
+
+
+def test_signals_are_listened_to_before_the_command_line_is_imported() -> None:
+    assert {"typer", "logging", "json", "pathlib"}.isdisjoint(loaded_by("import mmrun.cli.main"))
 
 
 @pytest.mark.parametrize(

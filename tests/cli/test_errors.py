@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mmrun.cli import main
+from mmrun.cli import running
 from mmrun.cli.main import run
 from mmrun.errors import (
     CheckpointError,
@@ -141,7 +141,7 @@ def failing(error: BaseException) -> typer.Typer:
 @pytest.fixture
 def run_failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     def run_with(error: BaseException, *argv: str) -> int:
-        monkeypatch.setattr(main, "app", failing(error))
+        monkeypatch.setattr(running, "app", failing(error))
         return run(["fail", *argv])
 
     return run_with
@@ -156,11 +156,14 @@ def run_failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         pytest.param(DiskFullError("no"), 5, ["error: no"], id="full disk"),
         pytest.param(TrackingError("no"), 6, ["error: no"], id="tracking"),
         pytest.param(PluginError("no"), 7, ["error: no"], id="plug-in"),
-        pytest.param(StopRequested("at 5"), 75, ["stopped: at 5"], id="asked to stop"),
+        pytest.param(StopRequested("at 5"), 75, ["at 5"], id="asked to stop"),
+        pytest.param(StopRequested("at 5", by_keyboard=True), 130, ["at 5"], id="Ctrl-C, saved"),
         pytest.param(
-            StopRequested("at 5", by_keyboard=True), 130, ["stopped: at 5"], id="Ctrl-C, saved"
+            KeyboardInterrupt(),
+            130,
+            ["stopped by Ctrl-C", "  try: run the same command again"],
+            id="Ctrl-C",
         ),
-        pytest.param(KeyboardInterrupt(), 130, ["stopped: by Ctrl-C"], id="Ctrl-C"),
         pytest.param(
             DataError("one", more=("two",), hint="x"),
             4,
@@ -197,3 +200,13 @@ def test_verbose_shows_the_traceback(
     run_failing(DataError("no"), "--verbose")
 
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_in_a_loader_worker_is_told_as_what_it_was(
+    run_failing: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_failing(
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: x")
+    )
+
+    assert capsys.readouterr().err.startswith("error: RuntimeError: x (in a data loader worker)")

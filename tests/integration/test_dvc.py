@@ -109,7 +109,7 @@ def test_an_experiment_of_dvc_is_a_new_run(pipeline: Mapping[str, Seen]) -> None
 def test_a_training_does_not_outlive_dvc(pipeline: Mapping[str, Seen]) -> None:
     stopped = pipeline["stopped"]
 
-    assert "stopped: stopped by the end of its launcher at step" in stopped.output
+    assert "stopped by the end of its launcher at step" in stopped.output
     assert stopped.status == "KILLED"
 
 

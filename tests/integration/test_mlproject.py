@@ -109,7 +109,7 @@ def test_a_fork_uses_the_launcher_s_run(stations: Mapping[str, Station]) -> None
 def test_a_training_does_not_outlive_its_launcher(stations: Mapping[str, Station]) -> None:
     stopped = stations["stopped"]
 
-    assert "stopped: stopped by the end of its launcher at step" in stopped.said
+    assert "stopped by the end of its launcher at step" in stopped.said
     assert stopped.training.run_id == stations["main"].training.run_id
     assert stopped.training.status == "KILLED"
     launched = [run for run in stopped.others if run.tags["mmrun.role"] == "launcher"]

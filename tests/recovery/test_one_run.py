@@ -128,7 +128,7 @@ def test_stopped_on_request_twice(project: Project, alone: Project) -> None:
     terminated = project.train_and_send(signal.SIGTERM, at_line="step 4:")
 
     assert terminated.code == 75, terminated.said
-    assert "stopped: stopped by SIGTERM at step" in terminated.said
+    assert "stopped by SIGTERM at step" in terminated.said
     assert project.run.status == "KILLED"
     assert project.run.tags["mmrun.status"] == "stopped by SIGTERM"
     stopped_at = project.attempt(1)["to_step"]

@@ -82,7 +82,7 @@ def test_a_signal_to_one_process_stops_both_with_a_last_checkpoint(
                 second.send_signal(signal.SIGTERM)
     resumed = in_two(project, *TRAIN)
 
-    assert "".join(said).count("stopped: stopped by SIGTERM at step") == 1
+    assert "".join(said).count("stopped by SIGTERM at step") == 1
     assert "exitcode  : 75 " in "".join(said)
     assert resumed.code == 0, resumed.said
     assert project.attempt(1)["ended"] == "stopped by SIGTERM"
