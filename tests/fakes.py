@@ -133,12 +133,12 @@ class MemoryStore:
         if run_id in self.deleted:
             raise TrackingError(f"run {run_id} was deleted from {self.uri}")
         newest = {
-            point.key: point.value
+            point.key: point
             for point in sorted(
                 self.points.get(run_id, []), key=lambda point: (point.step, point.timestamp_ms)
             )
         }
-        return replace(self.runs[run_id], metrics=newest)
+        return replace(self.runs[run_id], newest=newest)
 
     def find(self, *, experiment_id: str, tags: Mapping[str, str]) -> list[Run]:
         self.answer()
@@ -191,6 +191,10 @@ class MemoryStore:
         self.read(run_id)
         found = [point for point in self.points.get(run_id, []) if point.key == key]
         return sorted(found, key=lambda point: (point.step, point.timestamp_ms))
+
+    def between(self, run_id: str, key: str, *, first: int, last: int) -> list[Point]:
+        history = MemoryStore.history(self, run_id, key)
+        return [point for point in history if first <= point.step <= last]
 
     def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], *, path: str) -> None:
         rows = list(zip(*columns.values(), strict=True))

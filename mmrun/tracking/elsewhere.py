@@ -6,7 +6,8 @@ them, does their steps again and sends its own, with other time stamps: the stor
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from mmrun.tracking.attempts import repeats
 from mmrun.tracking.journal import Journal
@@ -26,22 +27,38 @@ class Elsewhere:
         )
         self._store = store
         self._run_id = run_id
-        self._stored: dict[str, dict[int, list[float]]] = {}
+        self._newest: Mapping[str, Point] | None = None
+        self._stored: dict[str, _Stretch] = {}
 
     def forget(self) -> None:
         """Ask the store anew from now on: it may have got more."""
+        self._newest = None
         self._stored.clear()
 
     def has(self, point: Point) -> bool:
         """Whether the store would show ``point`` twice. Another value at its step is history."""
         if point.step < self._from_step:
             return False
-        if point.key not in self._stored:
-            self._stored[point.key] = self._ask(point.key)
-        return any(repeats(point, value) for value in self._stored[point.key].get(point.step, ()))
+        if self._newest is None:
+            self._newest = self._store.read(self._run_id).newest
+        newest = self._newest.get(point.key)
+        if newest is None or newest.step < point.step:
+            return False
+        known = self._stored.get(point.key)
+        if known is None or point.step < known.first:
+            known = self._stored[point.key] = self._ask(point, last=newest.step)
+        return any(repeats(point, value) for value in known.values.get(point.step, ()))
 
-    def _ask(self, key: str) -> dict[int, list[float]]:
+    def _ask(self, point: Point, *, last: int) -> "_Stretch":
+        """Read what follows too: the points that come next are mostly of later steps."""
         values: dict[int, list[float]] = defaultdict(list)
-        for stored in self._store.history(self._run_id, key):
+        for stored in self._store.between(self._run_id, point.key, first=point.step, last=last):
             values[stored.step].append(stored.value)
-        return values
+        return _Stretch(point.step, values)
+
+
+class _Stretch(NamedTuple):
+    """The values that the store has of a metric from a step on."""
+
+    first: int
+    values: Mapping[int, Sequence[float]]

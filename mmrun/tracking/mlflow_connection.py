@@ -104,7 +104,7 @@ class Connection:
         if _may_pass(error):
             return self._unreachable(error)
         reason = hidden(str(error).partition("\n")[0])
-        if _status(error) in {401, 403}:
+        if status(error) in {401, 403}:
             return TrackingError(
                 f"{self.shown} refused the request: {reason}",
                 hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for 'Invalid Host "
@@ -145,7 +145,7 @@ def _prepare_mlflow(*, user: str | None, password: str | None) -> None:
 def _may_pass(error: BaseException) -> bool:
     """Tell a server that is away or overloaded from one that says no."""
     if isinstance(error, requests.HTTPError):
-        return _status(error) in _PASSING
+        return status(error) in _PASSING
     if isinstance(error, requests.RequestException):
         return True
     if isinstance(error, InvalidUrlException) or not isinstance(error, MlflowException):
@@ -168,7 +168,8 @@ def code(error: BaseException | None) -> str | None:
     return error.error_code if isinstance(error, MlflowException) else None
 
 
-def _status(error: BaseException) -> int | None:
+def status(error: BaseException) -> int | None:
+    """Return the HTTP status that a failure came with, if it came with one."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     if not isinstance(error, MlflowException):

@@ -19,6 +19,7 @@ from mmrun.errors import TrackingError
 from mmrun.tracking.address import sqlite_file, tracking_uri
 from mmrun.tracking.mlflow_artifacts import ROOT_TAG, MlflowArtifacts, Repository, local_root
 from mmrun.tracking.mlflow_connection import Connection, code
+from mmrun.tracking.mlflow_history import between, history, newest
 from mmrun.tracking.store import Point, RecordedExperiment, Run, RunStatus, UnreachableError
 
 __all__ = ["MlflowStore", "Repository", "tracking_uri"]
@@ -185,11 +186,11 @@ class MlflowStore:
 
     def history(self, run_id: str, key: str) -> list[Point]:
         """Return every stored point of one metric, by step and then time."""
-        stored = self.ask(lambda: self._client.get_metric_history(run_id, key))
-        points = [
-            Point(key=key, step=m.step, timestamp_ms=m.timestamp, value=m.value) for m in stored
-        ]
-        return sorted(points, key=lambda point: (point.step, point.timestamp_ms))
+        return history(self._connection, run_id, key)
+
+    def between(self, run_id: str, key: str, *, first: int, last: int) -> list[Point]:
+        """Return every stored point of one metric at the steps from ``first`` to ``last``."""
+        return between(self._connection, run_id, key, first=first, last=last)
 
     def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], *, path: str) -> None:
         """Store a table as MLflow's page reads it, replacing an earlier one whole."""
@@ -287,7 +288,7 @@ def _run(run: mlflow.entities.Run) -> Run:
         status=cast("RunStatus", run.info.status),
         tags=dict(run.data.tags),
         params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
+        newest=newest(run),
         started_ms=run.info.start_time,
         ended_ms=run.info.end_time,
     )

@@ -225,6 +225,10 @@ class OfflineStore:
         """Return nothing: what is known here is in the journal."""
         return []
 
+    def between(self, run_id: str, key: str, *, first: int, last: int) -> list[Point]:  # noqa: ARG002
+        """Return nothing: what is known here is in the journal."""
+        return []
+
     def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], *, path: str) -> None:  # noqa: ARG002
         """Refuse it: only trainings go on offline."""
         raise _refused(f"the table {path}")

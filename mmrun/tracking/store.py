@@ -14,6 +14,16 @@ class UnreachableError(TrackingError):
     """The store did not answer: nothing is known about what it holds, and asking later may help."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Point:
+    """One value of one metric. Sending the same point twice stores it once."""
+
+    key: str
+    step: int
+    timestamp_ms: int
+    value: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A recorded run, as it was when it was read."""
@@ -24,12 +34,17 @@ class Run:
     status: RunStatus
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """The newest value of each metric; the keys say which histories there are."""
+    newest: Mapping[str, Point] = field(default_factory=dict)
+    """The newest point of each metric, of the last step; the keys say which histories there are."""
     started_ms: int | None = None
     """When it was opened, by the clock of the machine that did it."""
     ended_ms: int | None = None
     """When it last ended; a run that goes on keeps the earlier end until the next one."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The newest value of each metric."""
+        return {key: point.value for key, point in self.newest.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +55,6 @@ class RecordedExperiment:
     name: str
     artifact_location: str
     """Below which new runs keep their artifacts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Point:
-    """One value of one metric. Sending the same point twice stores it once."""
-
-    key: str
-    step: int
-    timestamp_ms: int
-    value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,13 @@ class RunStore(Protocol):
 
     def history(self, run_id: str, key: str) -> list[Point]:
         """Return every stored point of one metric, by step and then time."""
+        ...
+
+    def between(self, run_id: str, key: str, *, first: int, last: int) -> list[Point]:
+        """Return every stored point of one metric at the steps from ``first`` to ``last``.
+
+        They are ordered as in ``history``, which costs more where that is long.
+        """
         ...
 
     def log_table(self, run_id: str, columns: Mapping[str, Sequence[object]], *, path: str) -> None:

@@ -186,6 +186,47 @@ def test_points_come_back_by_step_and_time(store: RunStore, run: Run) -> None:
     assert [p.value for p in store.history(run.run_id, "loss")] == [0.2, 0.1, 0.5]
 
 
+@pytest.mark.parametrize("values_a_step", [1, 3])
+def test_no_point_is_missing_from_a_stretch_however_long_it_is(
+    store: RunStore, run: Run, values_a_step: int
+) -> None:
+    """A server returns a sample of it: 2500 points of a metric at the most."""
+    points = [
+        point(n / 7, step=step, at=1000 + n)
+        for step in range(0, 6000, 2)
+        for n in range(values_a_step)
+    ]
+    store.log_points(run.run_id, points)
+
+    found = store.between(run.run_id, "loss", first=11, last=5988)
+
+    assert found == [point for point in points if 11 <= point.step <= 5988]
+
+
+def test_no_point_is_missing_where_one_step_has_too_many_for_a_stretch(
+    store: RunStore, run: Run
+) -> None:
+    points = [point(n / 7, step=step, at=1000 + n) for step in (4, 5, 6) for n in range(2600)]
+    store.log_points(run.run_id, points)
+
+    found = store.between(run.run_id, "loss", first=5, last=6)
+
+    assert found == points[2600:]
+
+
+def test_a_stretch_ends_with_its_last_step(store: RunStore, run: Run) -> None:
+    points = [point(math.nan, step=1), point(0.5, step=2**40), point(0.7, step=3, key="other")]
+    store.log_points(run.run_id, points)
+
+    def steps(first: int, last: int) -> list[int]:
+        return [p.step for p in store.between(run.run_id, "loss", first=first, last=last)]
+
+    assert steps(0, 1) == [1]
+    assert steps(1, 2**40) == [1, 2**40]
+    assert steps(2, 2**40 - 1) == steps(5, 4) == []
+    assert store.between(run.run_id, "nothing", first=0, last=9) == []
+
+
 def test_points_sent_again_are_stored_once(store: RunStore, run: Run) -> None:
     points = [point(n / 7, step=n, at=1000 + n) for n in range(1500)]
 
@@ -195,10 +236,14 @@ def test_points_sent_again_are_stored_once(store: RunStore, run: Run) -> None:
     assert store.history(run.run_id, "loss") == points
 
 
-def test_the_newest_value_of_each_metric_stands_in_the_run(store: RunStore, run: Run) -> None:
-    store.log_points(run.run_id, [point(0.5, step=2), point(0.9, step=1, at=5000)])
+def test_the_newest_point_of_each_metric_stands_in_the_run(store: RunStore, run: Run) -> None:
+    newest = point(0.5, step=2)
+    store.log_points(run.run_id, [newest, point(0.9, step=1, at=5000)])
 
-    assert store.read(run.run_id).metrics == {"loss": 0.5}
+    found = store.read(run.run_id)
+
+    assert found.newest == {"loss": newest}
+    assert found.metrics == {"loss": 0.5}
 
 
 def test_not_a_number_stays_so_and_is_stored_once(store: RunStore, run: Run) -> None:

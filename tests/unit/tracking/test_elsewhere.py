@@ -16,15 +16,18 @@ BEGUN = ((1, 0), (2, 6))
 
 
 class AskedStore(MemoryStore):
-    """Counts how often it is asked for a history."""
+    """Counts how often it is asked for points, and how many it returns."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked = 0
+        self.returned = 0
 
-    def history(self, run_id: str, key: str) -> list[Point]:
+    def between(self, run_id: str, key: str, *, first: int, last: int) -> list[Point]:
+        found = super().between(run_id, key, first=first, last=last)
         self.asked += 1
-        return super().history(run_id, key)
+        self.returned += len(found)
+        return found
 
 
 @pytest.fixture
@@ -74,6 +77,28 @@ def test_what_is_sent_of_a_killed_attempt(
     assert len(store.points[run.run_id]) == 1 + sent
     assert sender.doubles == 1 - sent
     assert Journal(tmp_path, attempt=3).unsent() == []
+
+
+def test_of_a_long_history_only_the_end_is_read(
+    store: AskedStore, run: Run, tmp_path: Path
+) -> None:
+    store.log_points(run.run_id, [point(step=step, at=2000) for step in range(1000)])
+    store.log_points(run.run_id, [point(step=20, key="old", at=2000)])
+    Journal(tmp_path, attempt=1).append(
+        [point(step=990), point(step=995), point(step=990, key="old"), point(key="new", step=7)]
+    )
+
+    sender = send(store, run, tmp_path, attempt=3)
+
+    assert sender.doubles == 2
+    assert (store.asked, store.returned) == (1, 10)
+
+
+def test_points_may_wait_in_any_order(store: AskedStore, run: Run, tmp_path: Path) -> None:
+    store.log_points(run.run_id, [point(step=step, at=2000) for step in range(100)])
+    Journal(tmp_path, attempt=3).import_unsent([point(step=step) for step in (50, 7, 99, 8)])
+
+    assert send(store, run, tmp_path, attempt=3).doubles == 4
 
 
 def test_what_came_with_a_checkpoint_is_no_double_either(
