@@ -2,11 +2,10 @@
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.attempts_table import KEPT, Row
@@ -19,6 +18,9 @@ Ranges = Mapping[str, Sequence[Sequence[int]]]
 """By metric, pairs of the first and the last step that an attempt confirmed."""
 PROCESSES = "processes"
 """What is changed, among settings, by another number of processes: a step is of other samples."""
+
+BESIDE = "mmrun/"
+"""Begins the metrics that threads beside the training log, also for steps that are over."""
 
 _OF_THE_MACHINE = frozenset(
     {
@@ -84,6 +86,10 @@ class AttemptRecord:
     """What the table of attempts says of those before; the oldest may be left out."""
     replay: str | None = None
     """What the tag ``mmrun.replay`` says, of this attempt and those before."""
+    latest_ms: int = 0
+    """The newest time stamp that it had given when this was written."""
+    journaled: int = 0
+    """So many bytes of its journal were there, and are in what this says."""
     format: int = FORMAT
 
     @property
@@ -157,24 +163,40 @@ class AttemptRecord:
 
 
 def with_divergences(record: AttemptRecord, divergences: Sequence[Divergence]) -> AttemptRecord:
-    """Return the record of an attempt that met these; what it said of earlier ones stays."""
+    """Return the record of an attempt that met these too; what it said of earlier ones stays."""
+    steps = [found.step for found in divergences]
+    if record.diverged_at is not None:
+        steps.append(record.diverged_at)
     return replace(
         record,
-        diverged=len(divergences),
-        diverged_at=min((found.step for found in divergences), default=None),
+        diverged=record.diverged + len(divergences),
+        diverged_at=min(steps, default=None),
         replay=replay_tag(divergences, before=record.replay),
     )
 
 
 def is_timing(key: str) -> bool:
     """Tell metrics that measure the machine, and so differ each time, from the others."""
-    return key.startswith("mmrun/") or key.endswith(("_runtime", "_per_second"))
+    return key.startswith(BESIDE) or key.endswith(("_runtime", "_per_second"))
 
 
 def repeats(point: Point, value: float) -> bool:
     """Whether ``point`` tells nothing new where ``value`` was logged for its metric and step."""
     same = point.value == value or (math.isnan(point.value) and math.isnan(value))
     return same or is_timing(point.key)
+
+
+class Stored(Protocol):
+    """Points of the store that are still being read."""
+
+    @property
+    def last_steps(self) -> Mapping[str, int]:
+        """By metric, the step up to which there is something."""
+        ...
+
+    def wait(self) -> Sequence[Point]:
+        """Return the points once they are here."""
+        ...
 
 
 class Overlap:
@@ -189,17 +211,20 @@ class Overlap:
         *,
         from_step: int,
         explanation: Explanation | None = None,
+        stored: Stored | None = None,
     ) -> None:
         """Take the points of earlier attempts, the step of the checkpoint, and what was changed.
 
         Of several values for one step the newest counts: it is what a reader of the history sees.
+        What is ``stored`` is waited for when a point comes that may be among it.
         """
-        by_time = sorted(earlier, key=lambda point: point.timestamp_ms)
-        self._earlier = {
-            (point.key, point.step): point for point in by_time if point.step >= from_step
-        }
+        self._from_step = from_step
+        self._stored = stored
+        self._earlier = self._newest(earlier)
         self._explanation = explanation or Explanation()
         self._confirmed: set[tuple[str, int]] = set()
+        self._ranges: dict[str, list[list[int]]] = {}
+        self._changed: set[str] = set()
         self.divergences: list[Divergence] = []
 
     def decide(self, point: Point) -> Decision:
@@ -208,12 +233,17 @@ class Overlap:
         "confirm" is not to be logged again; "diverge" is logged, and counted. A timing metric that
         is there already stays as it was.
         """
+        if self._stored is not None and point.step <= self._stored.last_steps.get(point.key, -1):
+            self._earlier = self._newest([*self._earlier.values(), *self._stored.wait()])
+            self._stored = None
+            self._changed.update(key for key, _ in self._confirmed)
         place = (point.key, point.step)
         earlier = self._earlier.get(place)
         if earlier is None:
             return "log"
         if repeats(point, earlier.value):
             self._confirmed.add(place)
+            self._changed.add(point.key)
             return "confirm"
         because = self._explanation.of(earlier)
         self.divergences.append(
@@ -224,19 +254,26 @@ class Overlap:
     def confirmed(self) -> dict[str, list[list[int]]]:
         """Return by metric the ranges of steps that were confirmed.
 
-        A range never spans a logged step that was not.
+        A range never spans a logged step that was not. What changed nothing is not looked at again.
         """
-        ranges: dict[str, list[list[int]]] = defaultdict(list)
+        changed, self._changed = self._changed, set()
+        self._ranges |= {key: [] for key in changed}
         open_ranges: set[str] = set()
-        for key, step in sorted(self._earlier):
+        for key, step in sorted(place for place in self._earlier if place[0] in changed):
             if (key, step) not in self._confirmed:
                 open_ranges.discard(key)
             elif key in open_ranges:
-                ranges[key][-1][1] = step
+                self._ranges[key][-1][1] = step
             else:
-                ranges[key].append([step, step])
+                self._ranges[key].append([step, step])
                 open_ranges.add(key)
-        return dict(ranges)
+        return {key: [list(one) for one in ranges] for key, ranges in self._ranges.items()}
+
+    def _newest(self, points: Iterable[Point]) -> dict[tuple[str, int], Point]:
+        by_time = sorted(points, key=lambda point: point.timestamp_ms)
+        return {
+            (point.key, point.step): point for point in by_time if point.step >= self._from_step
+        }
 
 
 def changes(

@@ -49,17 +49,26 @@ def trail_of(records: Iterable[AttemptRecord], *, journaled: Mapping[int, Ranges
 
     A process that was killed had confirmed more than its record has.
     """
-    confirmed: dict[int, dict[str, list[Sequence[int]]]] = defaultdict(lambda: defaultdict(list))
     kept = list(records)
-    for by_attempt in ({record.attempt: record.confirmed for record in kept}, journaled):
-        for attempt, by_key in by_attempt.items():
-            for key, ranges in by_key.items():
-                confirmed[attempt][key] += ranges
+    recorded = {record.attempt: record.confirmed for record in kept}
+    confirmed = {
+        attempt: merged([recorded.get(attempt, {}), journaled.get(attempt, {})])
+        for attempt in recorded.keys() | journaled.keys()
+    }
     return Trail(
         lineage=sorted({start for record in kept for start in record.lineage}),
         confirmed=confirmed,
         parents={record.attempt: record.parent for record in kept if record.parent is not None},
     )
+
+
+def merged(confirmed: Iterable[Ranges]) -> dict[str, list[Sequence[int]]]:
+    """Return by metric all ranges of steps that one of ``confirmed`` has."""
+    together: dict[str, list[Sequence[int]]] = defaultdict(list)
+    for by_key in confirmed:
+        for key, ranges in by_key.items():
+            together[key] += ranges
+    return dict(together)
 
 
 def effective_history(

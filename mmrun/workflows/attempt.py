@@ -69,6 +69,7 @@ class Attempt:
     def open(self) -> None:
         """Write down that this attempt is under way."""
         keep_record(self._journal.folder, self.record)
+        self._journal.begin()
         save_record(self._store, self.record)
         say_state(self._store, self.record, "running")
         self._store.set_status(self.record.run_id, "RUNNING")
@@ -145,11 +146,14 @@ class Attempt:
             save_record(self._store, self._current())
 
     def _current(self) -> AttemptRecord:
-        return replace(
-            with_divergences(self.record, self._overlap.divergences),
-            to_step=self._last_step,
-            confirmed=self._overlap.confirmed(),
-        )
+        with self._one_line:  # the journal and what is said of it are of one moment
+            return replace(
+                with_divergences(self.record, self._overlap.divergences),
+                to_step=self._last_step,
+                confirmed=self._overlap.confirmed(),
+                latest_ms=self._clock.last_ms,
+                journaled=self._journal.own.size(),
+            )
 
     def close(self, ended: str, *, status: RunStatus, flush_s: float, error: str = "") -> bool:
         """Send what is left, then say how the attempt ended; False if something is unsent."""

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mmrun.tracking.attempts import AttemptRecord, with_divergences
-from mmrun.tracking.journal import read_confirmed, read_diverged, read_journals
+from mmrun.tracking.history import merged
+from mmrun.tracking.tail import read_left
 
 KILLED = "killed"
 
@@ -25,28 +26,19 @@ class Reached(Protocol):
 
 
 def as_killed(last: AttemptRecord, *, journal: Path, saved: Reached | None) -> AttemptRecord:
-    """Return the record of an attempt that died, with what it left in its ``journal``.
+    """Return the record of an attempt that died, with all that it left on this disk.
 
-    Whoever said it before from another machine knew less; the same again adds nothing.
+    Its record is older than its journal, and only the checkpoint ``saved`` may be here. Whoever
+    said it before from another machine knew less; the same again adds nothing.
     """
-    confirmed = read_confirmed(journal).get(last.attempt)
+    left = read_left(journal, attempt=last.attempt, after=last.journaled)
+    steps = [last.to_step or 0, left.last_step]
+    if saved is not None and saved.attempt == last.attempt:
+        steps.append(saved.step)
     closed = replace(
         last,
         ended=KILLED,
-        to_step=known_end(last, journal=journal, saved=saved),
-        confirmed=confirmed or last.confirmed,
+        to_step=max(steps) if max(steps) > last.from_step else None,
+        confirmed=merged([last.confirmed, left.confirmed]),
     )
-    diverged = read_diverged(journal, attempt=last.attempt)
-    return with_divergences(closed, diverged) if diverged else closed
-
-
-def known_end(last: AttemptRecord, *, journal: Path, saved: Reached | None) -> int | None:
-    """Return the last step that an attempt which just died is known to have done; None for none.
-
-    Its record is older than its journal, and only the checkpoint ``saved`` may be here.
-    """
-    steps = [point.step for point in read_journals(journal).get(last.attempt, ())]
-    if saved is not None and saved.attempt == last.attempt:
-        steps.append(saved.step)
-    known = max([last.to_step or 0, *steps])
-    return known if known > last.from_step else None
+    return with_divergences(closed, left.diverged) if left.diverged else closed

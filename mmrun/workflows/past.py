@@ -15,6 +15,7 @@ from mmrun.tracking.history import Trail, effective_history, trail_of
 from mmrun.tracking.journal import read_confirmed, read_journals
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Point, Run, RunStore
+from mmrun.tracking.tail import last_step
 from mmrun.workflows.records import all_records, last_record
 from mmrun.workflows.which_fork import Origin
 
@@ -32,7 +33,7 @@ class Past:
         if self.last is None:
             return 0
         times = [start.started_ms for start in self.last.lineage]
-        return max([*times, self.last.ended_ms or 0])
+        return max([*times, self.last.ended_ms or 0, self.last.latest_ms])
 
     @property
     def attempts(self) -> int:
@@ -47,8 +48,8 @@ class Past:
     def reached(self, journal: Path) -> int:
         """Return the last step that is known to have been done."""
         recorded = self.last.to_step if self.last is not None else None
-        journaled = (p.step for points in read_journals(journal).values() for p in points)
-        return max([recorded or 0, *journaled])
+        begun = (step for _, step in self.lineage)
+        return max([recorded or 0, last_step(journal), *begun])
 
     def experiment(self, overrides: Sequence[Override]) -> Experiment:
         """Return the configuration of the last attempt with ``overrides`` on top."""

@@ -26,7 +26,7 @@ from mmrun.tracking.lease import Lease
 from mmrun.tracking.process import age_s
 from mmrun.tracking.replay import Explanation, with_changes
 from mmrun.tracking.sender import Sender
-from mmrun.tracking.store import Point, RunStatus
+from mmrun.tracking.store import RunStatus
 from mmrun.training.processes import Leader
 from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
@@ -38,7 +38,7 @@ from mmrun.workflows.failure import forget_error
 from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.killed import KILLED, as_killed
 from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
-from mmrun.workflows.past import earlier_points
+from mmrun.workflows.overlap import Earlier, read_earlier
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
 from mmrun.workflows.records import keep_record, save_record, say_state, summary
@@ -135,9 +135,8 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
     from mmrun.training.first_step import FirstStep
 
     place = beginning.place
-    earlier = _earlier_points(beginning)
-    last_ms = max((point.timestamp_ms for point in earlier), default=0)
-    clock = Clock(after_ms=max(last_ms, beginning.past.last_ms))
+    earlier = _earlier(beginning)
+    clock = Clock(after_ms=earlier.newest_ms)
     last = _as_it_ended(beginning)
     record = _record(beginning, last=last, started_ms=clock.now_ms())
     journal = Journal(place.output_dir / "journal", attempt=record.attempt)
@@ -154,7 +153,10 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         journal=journal,
         sender=sender,
         overlap=Overlap(
-            earlier, from_step=beginning.step, explanation=_explanation(beginning, record)
+            earlier.points,
+            from_step=beginning.step,
+            explanation=_explanation(beginning, record),
+            stored=earlier.stored,
         ),
         clock=clock,
         circumstances=beginning.circumstances,
@@ -184,13 +186,21 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
     )
 
 
-def _earlier_points(beginning: Beginning) -> list[Point]:
-    place = beginning.place
+def _earlier(beginning: Beginning) -> Earlier:
+    place, past = beginning.place, beginning.past
     carried = read_pending(beginning.checkpoint) if beginning.checkpoint is not None else []
-    if place.run is None or not beginning.past.attempts:
-        return carried
-    journal = place.output_dir / "journal"
-    return [*earlier_points(store=place.store, run=place.run, journal=journal), *carried]
+    earlier = Earlier()
+    if place.run is not None and past.attempts:
+        journal = place.output_dir / "journal"
+        earlier = read_earlier(
+            place.store, place.run_id, past=past, journal=journal, from_step=beginning.step
+        )
+    times = (point.timestamp_ms for point in carried)
+    return replace(
+        earlier,
+        points=[*earlier.points, *carried],
+        newest_ms=max([earlier.newest_ms, past.last_ms, *times]),
+    )
 
 
 def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int) -> AttemptRecord:

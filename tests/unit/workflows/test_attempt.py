@@ -7,10 +7,11 @@ import pytest
 from mmrun.checkpoints.manifest import Selection
 from mmrun.checkpoints.policy import Saved
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
-from mmrun.tracking.journal import Clock, Journal, read_confirmed, read_diverged
+from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.replay import Change, Changes, Divergence, Explanation
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
+from mmrun.tracking.tail import read_left
 from mmrun.workflows.attempt import Attempt, read_pending, write_pending
 from mmrun.workflows.records import last_record
 from tests.fakes import MemoryStore
@@ -101,6 +102,27 @@ def test_what_was_confirmed_is_on_record_before_a_checkpoint_is_sent(tmp_path: P
     assert record is not None
     assert record.confirmed == {"loss": [[15, 15]]}
     recorded.end()
+
+
+def test_a_record_says_how_much_of_the_journal_it_knows(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    recorded.attempt.log({"loss": 1.5}, 5)
+    size = (tmp_path / "attempt-1.jsonl").stat().st_size
+
+    recorded.attempt.settled(None)
+    recorded.attempt.log({"loss": 1.5}, 6)
+
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert (record.to_step, record.journaled) == (5, size)
+    recorded.end()
+    assert record.latest_ms == recorded.store.points[recorded.run_id][0].timestamp_ms
+
+
+def test_an_attempt_that_logs_nothing_leaves_an_empty_journal(tmp_path: Path) -> None:
+    Recorded(tmp_path).end()
+
+    assert (tmp_path / "attempt-1.jsonl").read_bytes() == b""
 
 
 def test_a_log_line_is_sent_with_one_time_stamp(tmp_path: Path) -> None:
@@ -199,8 +221,8 @@ def test_a_divergence_is_on_disk_before_its_point(tmp_path: Path) -> None:
 
     recorded.attempt.log({"loss": 9.5}, 15)
 
-    assert read_diverged(tmp_path, attempt=2) == [Divergence("loss", 15, 1.5, 9.5)]
-    assert read_diverged(tmp_path, attempt=1) == []
+    assert read_left(tmp_path, attempt=2, after=0).diverged == [Divergence("loss", 15, 1.5, 9.5)]
+    assert read_left(tmp_path, attempt=1, after=0).diverged == []
     recorded.end()
 
 

@@ -10,9 +10,10 @@ from mmrun.config.loading import Override
 from mmrun.errors import TrackingError
 from mmrun.tracking.attempts import AttemptRecord, Start
 from mmrun.tracking.journal import Journal
+from mmrun.tracking.replay import Divergence
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Run
-from mmrun.workflows.killed import known_end
+from mmrun.workflows.killed import as_killed
 from mmrun.workflows.past import Past, earlier_points, read_past
 from mmrun.workflows.records import save_record
 from tests.fakes import MemoryStore
@@ -99,10 +100,11 @@ def test_the_configuration_of_the_last_attempt_can_be_used_again(
     assert experiment.training.arguments == {"max_steps": 12, "learning_rate": 0.1}
 
 
-def test_the_latest_time_stamp_is_that_of_the_last_start_or_end(run: Run) -> None:
+def test_the_latest_time_stamp_is_the_last_that_the_record_has(run: Run) -> None:
     assert Past().last_ms == 0
     assert Past(last=record(run, 0, 20)).last_ms == 2000
     assert Past(last=replace(record(run, 0), ended_ms=5000)).last_ms == 5000
+    assert Past(last=replace(record(run, 0), latest_ms=7000)).last_ms == 7000
 
 
 def test_a_record_that_cannot_be_read_is_passed_over(
@@ -148,7 +150,32 @@ def test_how_far_an_attempt_had_come_is_what_the_best_witness_says(
     Journal(tmp_path, attempt=2).append([point(step=step) for step in journaled])
     begun = description(saved[1], attempt=saved[0]) if saved else None
 
-    assert known_end(last, journal=tmp_path, saved=begun) == end
+    assert as_killed(last, journal=tmp_path, saved=begun).to_step == end
+
+
+def test_what_a_record_has_not_of_its_journal_is_added_when_the_attempt_just_died(
+    run: Run, tmp_path: Path
+) -> None:
+    journal = Journal(tmp_path, attempt=2)
+    journal.confirm([point(step=12)])
+    journal.diverge([Divergence("loss", 13, 1.0, 2.0)])
+    known = replace(
+        record(run, 0, 10),
+        to_step=13,
+        confirmed={"loss": [[12, 12]]},
+        diverged=1,
+        diverged_at=13,
+        replay="diverged@13",
+        journaled=journal.own.size(),
+    )
+    journal.confirm([point(step=14), point(step=14, key="lr")])
+    journal.diverge([Divergence("loss", 15, 1.0, 2.0)])
+
+    ended = as_killed(known, journal=tmp_path, saved=None)
+
+    assert (ended.ended, ended.to_step) == ("killed", 14)
+    assert ended.confirmed == {"loss": [[12, 12], [14, 14]], "lr": [[14, 14]]}
+    assert (ended.diverged, ended.diverged_at, ended.replay) == (2, 13, "diverged@13")
 
 
 def test_points_are_those_of_store_and_journal_each_once(

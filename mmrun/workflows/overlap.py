@@ -1,0 +1,115 @@
+"""What earlier attempts logged from the step on where the next one begins.
+
+The journals know it where every attempt was in this folder. Else the store is asked, in the
+background: a history may be long, and training need not wait before it comes to log something.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrun.checkpoints.at_once import at_once, beside
+from mmrun.tracking.store import Point, RunStore, UnreachableError
+from mmrun.tracking.tail import read_tail
+from mmrun.workflows.past import Past
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What was logged before, as far as the next attempt must know it."""
+
+    points: Sequence[Point] = ()
+    """What this disk has from the step on where it begins."""
+    newest_ms: int = 0
+    """The latest time stamp that is known of."""
+    stored: "StoredPoints | None" = None
+    """What the store has beyond that; None where nothing can be missing."""
+
+
+class StoredPoints:
+    """Points of the store from a step on, read by threads of their own."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        run_id: str,
+        *,
+        newest: Mapping[str, Point],
+        from_step: int,
+        patience_s: float = 30.0,
+        pause_s: float = 1.0,
+    ) -> None:
+        """Begin to read; ``newest`` is the last point of each metric that the run has.
+
+        While a server is away that was there a moment ago, who needs the points waits for it, but
+        not for longer than ``patience_s``.
+        """
+        self.last_steps = {
+            key: point.step for key, point in newest.items() if point.step >= from_step
+        }
+        """By metric, the step up to which there is something."""
+        self._store = store
+        self._run_id = run_id
+        self._from_step = from_step
+        self._patience_s = patience_s
+        self._pause_s = pause_s
+        self._read: dict[str, Sequence[Point]] = {}
+        self._away: UnreachableError | None = None
+        self._given_up = False
+        self._over = threading.Event()
+        self._result = beside(self._work)
+
+    def wait(self) -> list[Point]:
+        """Return the points; those that could not be read in time are missing, with a warning."""
+        away_for = 0.0
+        while not self._over.wait(self._pause_s):
+            away_for = away_for + self._pause_s if self._away is not None else 0.0
+            if away_for >= self._patience_s:
+                self._given_up = True
+                logger.warning(
+                    "%s; what earlier attempts logged beyond step %d is not known, and may be "
+                    "logged twice: 'mmrun history' shows the last",
+                    self._away,
+                    self._from_step,
+                )
+                break
+        else:
+            self._result()  # raises what went wrong
+        return [point for points in list(self._read.values()) for point in points]
+
+    def _work(self) -> None:
+        try:
+            while (left := self.last_steps.keys() - self._read.keys()) and not self._given_up:
+                try:
+                    at_once(self._read_one, left)
+                except UnreachableError as error:
+                    self._away = error
+                    time.sleep(self._pause_s)
+        finally:
+            self._over.set()
+
+    def _read_one(self, key: str) -> None:
+        last = self.last_steps[key]
+        self._read[key] = self._store.between(self._run_id, key, first=self._from_step, last=last)
+        self._away = None
+
+
+def read_earlier(
+    store: RunStore, run_id: str, *, past: Past, journal: Path, from_step: int
+) -> Earlier:
+    """Return what the attempts of ``past`` logged for ``from_step`` and later steps."""
+    tail = read_tail(journal, lineage=past.lineage, from_step=from_step)
+    newest = store.read(run_id).newest
+    stored_ms = max((point.timestamp_ms for point in newest.values()), default=0)
+    # A copy of the folder has all files too, and lacks what the original logged after that.
+    whole = tail.whole and stored_ms <= tail.newest_ms
+    return Earlier(
+        points=tail.points,
+        newest_ms=max(stored_ms, tail.newest_ms, past.last_ms),
+        stored=None if whole else StoredPoints(store, run_id, newest=newest, from_step=from_step),
+    )
