@@ -90,8 +90,13 @@ class OfflineRun:
 def waiting_artifacts(folder: Path) -> Mapping[str, Path]:
     """Return the artifacts that wait in ``folder``, by their path in the run."""
     root = folder / _ARTIFACTS
-    found = sorted(path for path in root.rglob("*") if path.is_file())
+    found = sorted(path for path in root.rglob("*") if path.is_file() and not _is_scratch(path))
     return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether a process died while it wrote this file."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
 
 
 def forget(folder: Path) -> None:

@@ -32,6 +32,7 @@ from mmrun.tracking.offline_store import (
 )
 from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
 from mmrun.tracking.store import RunStore
+from mmrun.workflows.failure import forget_error
 from mmrun.workflows.killed import KILLED
 from mmrun.workflows.output_folder import AVERAGE
 from mmrun.workflows.records import (
@@ -242,6 +243,8 @@ def conclude(output_dir: Path, store: RunStore) -> None:
             store.set_status(waiting.run_id, waiting.status, ended_ms=waiting.ended_ms)
         if newest is not None:
             say_attempts(store, waiting.run_id, newest.rows)
+        if waiting.status != "FAILED":
+            forget_error(store, waiting.run_id)
     else:
         for record in mine.values():
             correct_attempt(store, record, record.ended or KILLED)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -36,20 +37,42 @@ def sync(project: Project, *options: str, **environment: str) -> str:
     return done.said
 
 
-@pytest.fixture
-def offline(project: Project) -> Project:
-    """A run that no server knows, killed in the middle of an epoch and not gone on with."""
+@pytest.fixture(scope="module")
+def copies(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train offline, to a kill and then to the end; return the folder, with copies beside it."""
+    base = tmp_path_factory.mktemp("offline")
+    project = Project(base / "project")
+    project.write(small_data)
     project.train_until("spool.linked@12,step@15", "--offline", MLFLOW_TRACKING_URI=NOBODY)
+    project.keep(base / "killed")
+    done = project.train("--offline", MLFLOW_TRACKING_URI=NOBODY)
+    assert done.code == 0, done.said
+    assert "'mmrun sync out' records it" in done.said
+    assert not (project.folder / "mlflow.db").exists()
+    project.keep(base / "done")
+    return project.folder
+
+
+@pytest.fixture
+def offline(copies: Path) -> Project:
+    """A run that no server knows, killed in the middle of an epoch and not gone on with."""
+    project = Project(copies)
+    project.restore(copies.with_name("killed"))
+    return project
+
+
+@pytest.fixture
+def done_offline(copies: Path) -> Project:
+    """The same run, gone on with to its end, and still unknown to every server."""
+    project = Project(copies)
+    project.restore(copies.with_name("done"))
     return project
 
 
 def test_a_run_trained_offline_becomes_the_run_that_a_server_would_have(
-    offline: Project, alone: Project
+    done_offline: Project, alone: Project
 ) -> None:
-    done = offline.train("--offline", MLFLOW_TRACKING_URI=NOBODY)
-    assert done.code == 0, done.said
-    assert "'mmrun sync out' records it" in done.said
-    assert not (offline.folder / "mlflow.db").exists()
+    offline = done_offline
 
     said = sync(offline, "--tracking_uri", "sqlite:///mlflow.db")
 
@@ -64,8 +87,8 @@ def test_a_run_trained_offline_becomes_the_run_that_a_server_would_have(
     assert "nothing was waiting" in sync(offline)
 
 
-def test_the_run_has_the_times_of_the_training_not_of_the_sending(offline: Project) -> None:
-    offline.train("--offline", MLFLOW_TRACKING_URI=NOBODY)
+def test_the_run_has_the_times_of_the_training_not_of_the_sending(done_offline: Project) -> None:
+    offline = done_offline
     sync(offline, "--tracking_uri", "sqlite:///mlflow.db")
 
     (times,) = offline._rows("SELECT start_time, end_time FROM runs")
@@ -87,9 +110,9 @@ def test_the_run_has_the_times_of_the_training_not_of_the_sending(offline: Proje
     ],
 )
 def test_a_sync_that_dies_anywhere_is_done_again(
-    offline: Project, alone: Project, moment: str
+    done_offline: Project, alone: Project, moment: str
 ) -> None:
-    offline.train("--offline", MLFLOW_TRACKING_URI=NOBODY)
+    offline = done_offline
     killed = offline.mmrun("sync", "out", **HERE, MMRUN_KILL_AT=moment)
     assert killed.code == -signal.SIGKILL, killed.said
 

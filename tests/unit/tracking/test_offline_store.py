@@ -121,6 +121,15 @@ def test_what_waits_lies_above_what_is_known(known: OfflineStore, tmp_path: Path
     assert sorted(waiting_artifacts(known.folder)) == ["attempts/2.json", "error.txt"]
 
 
+def test_a_file_that_was_being_written_when_its_process_died_does_not_count(
+    known: OfflineStore,
+) -> None:
+    known.artifacts("r" * 32).write("setup/model/config.json", b"{}")
+    (known.folder / "artifacts/setup/model/.config.json.partial").write_bytes(b"{")
+
+    assert list(waiting_artifacts(known.folder)) == ["setup/model/config.json"]
+
+
 def test_a_path_that_leaves_the_run_is_refused(known: OfflineStore) -> None:
     with pytest.raises(TrackingError, match="not a path inside"):
         known.artifacts("r" * 32).write("../escaped", b"")
