@@ -135,6 +135,10 @@ class Spool:
             except CheckpointError:  # sent, or removed, since the folder was listed
                 continue
 
+    def foreign(self) -> Sequence[Path]:
+        """Return what waits for the version of mmrun that wrote it: this one cannot read it."""
+        return [path for path in self._children() if parse_name(path.name) and _is_foreign(path)]
+
     def waiting(self) -> Sequence[Saved]:
         """Return what is to be sent, oldest first."""
         found = [
@@ -183,3 +187,13 @@ class Spool:
         for run in sorted(self.folder.iterdir()):
             if run.is_dir() and run.name != REJECTED and self._run_id in (None, run.name):
                 yield from (path for path in sorted(run.iterdir()) if path.is_dir())
+
+
+def _is_foreign(path: Path) -> bool:
+    try:
+        manifests.read(path)
+    except ForeignFormat:
+        return True
+    except CheckpointError:
+        return False
+    return False

@@ -1,16 +1,20 @@
 """The output folder of a training: whose it is, and making room for a new run."""
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmrun.checkpoints.local import LocalCheckpoints
-from mmrun.checkpoints.spool import Spool
+from mmrun.checkpoints.spool import REJECTED, Spool
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.offline_store import NAME as OFFLINE
 from mmrun.tracking.offline_store import waiting_artifacts
 from mmrun.tracking.run_file import NAME as RUN_FILE
+from mmrun.tracking.run_file import read_run_file
+
+logger = logging.getLogger(__name__)
 
 AVERAGE = "average"
 """The mean of the last checkpoints."""
@@ -57,7 +61,7 @@ def unsent(output_dir: Path) -> Mapping[str, int]:
     counts = {
         "attempts": sum(path.startswith("attempts/") for path in offline),
         "metric points": len(Journal(output_dir / "journal", attempt=1).unsent()),
-        "checkpoints": len(Spool(output_dir / "spool").waiting()),
+        "checkpoints": len(_spool(output_dir).waiting()),
     }
     return {what: count for what, count in counts.items() if count}
 
@@ -76,12 +80,53 @@ def clear(output_dir: Path) -> None:
 
     The folder's name for its run goes last: whoever dies half-way finds the old run, not a mix.
     """
-    waiting = unsent(output_dir)
-    if waiting:
+    _refuse_unsent(output_dir)
+    for name in ("train", "generate", AVERAGE, "journal", OFFLINE):
+        shutil.rmtree(output_dir / name, ignore_errors=True)
+    _clear_spool(output_dir)
+    (output_dir / RUN_FILE).unlink(missing_ok=True)
+
+
+def _refuse_unsent(output_dir: Path) -> None:
+    if waiting := unsent(output_dir):
         raise TrackingError(
             f"{output_dir} still holds {in_words(waiting)} of the run before that were not sent",
             hint=f"send them with 'mmrun sync {output_dir}', or use another --output_dir",
         )
-    for name in ("train", "generate", AVERAGE, "spool", "journal", OFFLINE):
-        shutil.rmtree(output_dir / name, ignore_errors=True)
-    (output_dir / RUN_FILE).unlink(missing_ok=True)
+    if foreign := _spool(output_dir).foreign():
+        raise TrackingError(
+            f"{foreign[0]} was not sent, and is of a version of mmrun that this one cannot read",
+            hint=f"'mmrun sync {output_dir}' of that version, or use another --output_dir",
+        )
+
+
+def _clear_spool(output_dir: Path) -> None:
+    """Remove the spool but for what other runs left there: nobody else has it, perhaps."""
+    folder, run_id = output_dir / "spool", _run_here(output_dir)
+    others = [path for path in _folders(folder) if run_id and path.name not in (run_id, REJECTED)]
+    for path in others:
+        if Spool(folder, run_id=path.name).waiting():
+            logger.warning(
+                "%s stays: it was not sent, and is of another run; moved into the spool of that "
+                "run's output folder, 'mmrun sync' sends it",
+                path,
+            )
+    for path in _folders(folder):
+        if path not in others:
+            shutil.rmtree(path, ignore_errors=True)
+    if not others:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _spool(output_dir: Path) -> Spool:
+    """Return what waits here for the folder's run; what is of other ones, no command here sends."""
+    return Spool(output_dir / "spool", run_id=_run_here(output_dir))
+
+
+def _run_here(output_dir: Path) -> str | None:
+    run_file = read_run_file(output_dir)
+    return None if run_file is None else run_file.run_id
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

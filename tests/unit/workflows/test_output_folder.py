@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.manifest import Description
+from mmrun.checkpoints.spool import Spool
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.run_file import RunFile, write_run_file
@@ -131,6 +133,46 @@ def test_what_was_never_sent_is_not_cleared(tmp_path: Path) -> None:
 
     assert unsent(output) == {"metric points": 1, "checkpoints": 1}
     assert sorted(output.rglob("*")) == before
+
+
+def waiting_for(output: Path, place: Place, run_id: str) -> Path:
+    """Let a checkpoint of a run wait in the folder's spool; return where."""
+    ours = place.local.path("checkpoint-5")
+    spool = Spool(output / "spool")
+    theirs = manifests.read(ours).model_copy(update={"run_id": run_id})
+    spool.add(ours, theirs)
+    waiting = output / f"spool/{run_id}/checkpoint-5.a1"
+    (waiting / "manifest.json").unlink()  # it is linked to the one of the checkpoint
+    manifests.write(waiting, theirs)
+    return waiting
+
+
+def test_what_waits_for_another_run_holds_up_nobody_and_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output, journal, place = used(tmp_path)
+    sent(journal)
+    theirs = waiting_for(output, place, OTHER_RUN)
+
+    waits = unsent(output)
+    clear(output)
+
+    assert waits == {}
+    assert (theirs / "manifest.json").exists()
+    assert not (output / "run.json").exists()
+    assert f"{theirs.parent} stays: it was not sent, and is of another run" in caplog.text
+
+
+def test_what_waits_for_another_version_of_mmrun_is_not_cleared(tmp_path: Path) -> None:
+    output, journal, place = used(tmp_path)
+    sent(journal)
+    waiting = waiting_for(output, place, RUN)
+    (waiting / "manifest.json").write_text('{"format": 3}')
+
+    with pytest.raises(TrackingError, match="is of a version of mmrun that this one cannot read"):
+        clear(output)
+
+    assert waiting.exists()
 
 
 def test_an_empty_folder_has_nothing_to_clear(tmp_path: Path) -> None:
