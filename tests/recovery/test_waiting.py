@@ -3,13 +3,14 @@
 import json
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.spool import Spool
 from tests.recovery.damage import flip
-from tests.recovery.project import Project
+from tests.recovery.project import MMRUN, Project, outside
 
 HANGS, HANGS_S = "upload.file", 110
 """Each file that arrived holds its thread up for longer than this: see ``mmrun/faults.py``."""
@@ -38,6 +39,33 @@ def test_a_training_that_is_to_end_waits_for_no_upload_that_hangs(project: Proje
 
     assert sent.code == 0, sent.said
     assert project.artifact("checkpoints/checkpoint-6/manifest.json").exists()
+
+
+def test_verifying_beside_a_training_calls_no_upload_broken_that_is_under_way(
+    project: Project,
+) -> None:
+    words = [str(MMRUN), "train", "--config_path", "experiment.yaml"]
+    environment = outside() | {"MMRUN_KILL_AT": f"never,{HANGS}"}
+    with subprocess.Popen(
+        words, cwd=project.folder, env=environment, stderr=subprocess.PIPE, text=True
+    ) as training:
+        try:
+            for line in training.stderr or ():
+                if line.startswith("step 15:"):
+                    break
+            beside = project.mmrun("checkpoints", "verify", "out")
+        finally:
+            training.kill()
+    after = project.mmrun("checkpoints", "verify", "out")
+    shutil.rmtree(project.folder / "out/spool")
+    lost = project.mmrun("checkpoints", "verify", "out")
+
+    assert beside.code == 0, beside.said
+    assert "checkpoint-6 (in the store): its upload is under way" in beside.said
+    assert after.code == 0, after.said
+    assert "checkpoint-6 (in the store): its upload waits in the spool" in after.said
+    assert lost.code == 5
+    assert "checkpoint-6 (in the store): its upload never finished" in lost.said
 
 
 def test_a_damaged_checkpoint_is_not_sent_and_set_aside(finished: Project) -> None:

@@ -241,6 +241,24 @@ def test_a_locked_folder_names_who_has_it(tmp_path: Path) -> None:
         pass
 
 
+def test_a_locked_folder_is_told_with_what_the_command_can_do(tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(TrackingError) as usual,
+        folder_lock(tmp_path),
+    ):
+        pass
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(TrackingError) as own,
+        folder_lock(tmp_path, hint="wait"),
+    ):
+        pass
+
+    assert usual.value.hint.endswith("or choose another --output_dir")
+    assert own.value.hint == "wait"
+
+
 def test_a_folder_is_free_after_the_block(tmp_path: Path) -> None:
     for _ in range(2):
         with folder_lock(tmp_path):
