@@ -10,7 +10,7 @@ import typer
 
 from mmrun import __version__
 from mmrun.cli.checkpoints import TrackingUri, Whose, checkpoints
-from mmrun.cli.runs import reap, runs
+from mmrun.cli.runs import doctor, reap, runs
 
 _BY_NAME = (
     "Every setting of the experiment file is also an option, by the name it has there:"
@@ -304,6 +304,7 @@ def history(
 
 app.command()(runs)
 app.command()(reap)
+app.command()(doctor)
 
 
 @demo.command("data")

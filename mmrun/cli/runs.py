@@ -52,7 +52,10 @@ def reap(
     config_path: ConfigPath = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Say KILLED of runs whose process died, and remove what launchers left."""
+    """Say KILLED of runs whose process died.
+
+    What 'mlflow run' left over is removed.
+    """
     from mmrun.workflows.reap import reap_command
 
     typer.echo(
@@ -60,3 +63,28 @@ def reap(
             experiment, dry_run=dry_run, config_path=config_path, tracking_uri=tracking_uri
         )
     )
+
+
+def doctor(
+    output_dir: Annotated[
+        Path | None, typer.Argument(metavar="OUTPUT_DIR", show_default=False)
+    ] = None,
+    *,
+    config_path: ConfigPath = None,
+    form: Form = "table",
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Say what does not work, and what helps.
+
+    Looks at all that a training needs, and changes nothing.
+    """
+    from mmrun.workflows.doctor.command import doctor_command
+
+    code = doctor_command(
+        output_dir,
+        format=form,
+        say=typer.echo,
+        config_path=config_path,
+        tracking_uri=tracking_uri,
+    )
+    raise typer.Exit(code)

@@ -58,6 +58,17 @@ def data_version(experiment: Experiment, *, cache: Path | None = None) -> str:
     return f"dvc:{tracked} {content}" if tracked else content
 
 
+def without_dvc(files: Iterable[Path]) -> list[Path]:
+    """Return those of ``files`` that no DVC file in or above their folders covers."""
+    absolute = {_absolute(file): file for file in files}
+    outputs = _outputs_above({file.parent for file in absolute})
+    return [
+        given
+        for file, given in absolute.items()
+        if not any(file == path or path in file.parents for path in outputs)
+    ]
+
+
 def same_data(recorded: str, found: str) -> bool:
     """Tell whether two versions name the same data, on whatever machine they were taken."""
     return not set(recorded.split()).isdisjoint(found.split())

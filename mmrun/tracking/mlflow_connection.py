@@ -4,6 +4,8 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -13,6 +15,8 @@ import urllib3
 from filelock import FileLock
 from mlflow.exceptions import InvalidUrlException, MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 from mmrun import faults
@@ -31,6 +35,16 @@ QUIET = {
 }
 """MLflow's own variables, set where the user did not."""
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What a tracking server says of itself."""
+
+    version: str | None
+    """Of its MLflow; None where it does not tell."""
+    clock_s: float | None
+    """Its time when it answered."""
 
 
 class Connection:
@@ -61,6 +75,23 @@ class Connection:
             raise
         except Exception as error:  # each store and proxy has errors of its own
             raise self._translated(error) from error
+
+    def server(self) -> Server | None:
+        """Return what answers over HTTP; None where the store is a database without a server."""
+        if urlsplit(self.uri).scheme not in {"http", "https"}:
+            return None
+        answer = self.ask(
+            lambda: http_request(  # type: ignore[no-untyped-call]
+                get_default_host_creds(self.uri),  # type: ignore[no-untyped-call]
+                "/version",
+                "GET",
+            )
+        )
+        at = answer.headers.get("Date")
+        return Server(
+            version=answer.text.strip() if answer.ok else None,
+            clock_s=parsedate_to_datetime(at).timestamp() if at else None,
+        )
 
     def _opened(self) -> MlflowClient:
         file = sqlite_file(self.uri)

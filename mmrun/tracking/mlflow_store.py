@@ -18,7 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mmrun.errors import TrackingError
 from mmrun.tracking.address import sqlite_file, tracking_uri
 from mmrun.tracking.mlflow_artifacts import ROOT_TAG, MlflowArtifacts, Repository, local_root
-from mmrun.tracking.mlflow_connection import Connection, code
+from mmrun.tracking.mlflow_connection import Connection, Server, code
 from mmrun.tracking.mlflow_history import between, history, newest
 from mmrun.tracking.store import Point, RecordedExperiment, Run, RunStatus, UnreachableError
 
@@ -54,6 +54,10 @@ class MlflowStore:
     def ping(self) -> None:
         """Ask for almost nothing, to see whether the store answers."""
         self.ask(lambda: self._client.search_experiments(max_results=1))
+
+    def server(self) -> Server | None:
+        """Return what answers over HTTP; None where the store is a database without a server."""
+        return self._connection.server()
 
     def experiments(self) -> list[RecordedExperiment]:
         """Return the experiments that are not deleted."""

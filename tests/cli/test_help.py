@@ -18,6 +18,7 @@ from mmrun.cli.main import run
         ["history", "--help"],
         ["runs", "--help"],
         ["reap", "--help"],
+        ["doctor", "--help"],
         ["demo"],
         ["demo", "data", "--help"],
         ["demo", "run", "--help"],

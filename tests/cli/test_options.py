@@ -23,6 +23,8 @@ checkpoints pull: --help nothing, --output_dir value, --tracking_uri value, --ve
 checkpoints verify: --help nothing, --tracking_uri value, --verbose nothing
 demo data: --help nothing, --kind value, --seed value, --verbose nothing
 demo run: --help nothing, --verbose nothing
+doctor: --config_path value, --format value, --help nothing, --tracking_uri value,\
+ --verbose nothing
 generate: --config_path value, --help nothing, --metric_name value, --modality value,\
  --model_name_or_path value, --offline boolean, --output_dir value,\
  --resume_from_checkpoint value, --set value, --setup_path value, --task value, --verbose nothing
