@@ -32,6 +32,12 @@ def with_sqlite_file(uri: str, file: Path) -> str:
     return _SQLITE.sub(lambda match: f"{match[1]}{file}{match[3]}", uri)
 
 
+def is_database(uri: str) -> bool:
+    """Return whether a URI is that of a database server, without an MLflow server before it."""
+    kind = urlsplit(uri).scheme.partition("+")[0]
+    return kind in {"postgresql", "mysql", "mssql"}
+
+
 def split_login(uri: str) -> tuple[str, str | None, str | None]:
     """Return an HTTP URI without its login, and the login's name and password."""
     parts = urlsplit(uri)

@@ -3,7 +3,8 @@
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -17,12 +18,12 @@ from mlflow.exceptions import InvalidUrlException, MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
 from mmrun import faults
 from mmrun.config.masking import hidden, remember, without_secrets
 from mmrun.errors import MmrunError, TrackingError
-from mmrun.tracking.address import split_login, sqlite_file, with_sqlite_file
+from mmrun.tracking.address import is_database, split_login, sqlite_file, with_sqlite_file
 from mmrun.tracking.store import UnreachableError
 
 Answer = TypeVar("Answer")
@@ -63,18 +64,23 @@ class Connection:
     def ask(self, call: Callable[[], Answer], *, patience_s: float | None = None) -> Answer:
         """Return the answer of ``call``, asking again while the server may come back."""
         patience_s = self._patience_s if patience_s is None else patience_s
+        handled = sys.exception()  # what is handled around this call has nothing to do with it
+
+        def once() -> Answer:
+            try:
+                return call()
+            except MmrunError:
+                raise
+            except Exception as error:  # each store and proxy has errors of its own
+                raise self._translated(error, tuple(_beneath(error, until=handled))) from error
+
         trials = Retrying(
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception_type(UnreachableError),
             stop=stop_before_delay(patience_s),
             wait=wait_exponential(multiplier=0.25, max=4),
             reraise=True,
         )
-        try:
-            return trials(call)
-        except MmrunError:
-            raise
-        except Exception as error:  # each store and proxy has errors of its own
-            raise self._translated(error) from error
+        return trials(once)
 
     def server(self) -> Server | None:
         """Return what answers over HTTP; None where the store is a database without a server."""
@@ -121,9 +127,7 @@ class Connection:
     def _knock(self) -> None:
         """Refuse a database server that is down at once; MLflow would try for minutes."""
         parts = urlsplit(self.uri)
-        if parts.scheme.partition("+")[0] not in {"postgresql", "mysql", "mssql"}:
-            return
-        if parts.hostname is None or parts.port is None:
+        if not is_database(self.uri) or parts.hostname is None or parts.port is None:
             return
         address = (parts.hostname, parts.port)
         try:
@@ -131,9 +135,9 @@ class Connection:
         except OSError as error:
             raise self._unreachable(error) from error
 
-    def _translated(self, error: Exception) -> TrackingError:
-        if _may_pass(error):
-            return self._unreachable(error)
+    def _translated(self, error: Exception, beneath: Sequence[BaseException]) -> TrackingError:
+        if _may_pass(error, beneath):
+            return self._unreachable([error, *beneath][-1])
         reason = hidden(str(error).partition("\n")[0])
         if status(error) in {401, 403}:
             return TrackingError(
@@ -153,8 +157,7 @@ class Connection:
             )
         return TrackingError(f"the tracking store {self.shown} refused: {reason}")
 
-    def _unreachable(self, error: BaseException) -> UnreachableError:
-        root = [error, *_beneath(error)][-1]
+    def _unreachable(self, root: BaseException) -> UnreachableError:
         return UnreachableError(
             f"the tracking server at {self.shown} does not answer: {first_line(root)}",
             hint="start the server, or set MLFLOW_TRACKING_URI to one that runs",
@@ -173,7 +176,7 @@ def _prepare_mlflow(*, user: str | None, password: str | None) -> None:
             logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _may_pass(error: BaseException) -> bool:
+def _may_pass(error: BaseException, beneath: Sequence[BaseException]) -> bool:
     """Tell a server that is away or overloaded from one that says no."""
     if isinstance(error, requests.HTTPError):
         return status(error) in _PASSING
@@ -183,13 +186,13 @@ def _may_pass(error: BaseException) -> bool:
         return False
     return code(error) == "TEMPORARILY_UNAVAILABLE" or any(
         isinstance(under, requests.RequestException | urllib3.exceptions.HTTPError)
-        for under in _beneath(error)
+        for under in beneath
     )
 
 
-def _beneath(error: BaseException) -> Iterator[BaseException]:
+def _beneath(error: BaseException, *, until: BaseException | None) -> Iterator[BaseException]:
     """Yield what led to ``error``, the nearest first; MLflow wraps some failures twice."""
-    while (under := error.__cause__ or error.__context__) is not None:
+    while (under := error.__cause__ or error.__context__) not in {None, until}:
         yield under
         error = under
 

@@ -16,7 +16,7 @@ import mlflow.entities
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mmrun.errors import TrackingError
-from mmrun.tracking.address import sqlite_file, tracking_uri
+from mmrun.tracking.address import is_database, sqlite_file, tracking_uri
 from mmrun.tracking.mlflow_artifacts import ROOT_TAG, MlflowArtifacts, Repository, local_root
 from mmrun.tracking.mlflow_connection import Connection, Server, code
 from mmrun.tracking.mlflow_history import between, history, newest
@@ -266,9 +266,16 @@ class MlflowStore:
             )
         return str(found.experiment_id)
 
-    def _created_experiment(self, name: str) -> mlflow.entities.Experiment:
+    def _folder_of_artifacts(self) -> Path | None:
+        """Return where a new experiment keeps its files, where no server decides that."""
         file = sqlite_file(self._connection.uri)
-        root = None if file is None else (file.parent / "mlartifacts").as_uri()
+        if file is not None:
+            return file.parent / "mlartifacts"
+        return Path.cwd() / "mlartifacts" if is_database(self._connection.uri) else None
+
+    def _created_experiment(self, name: str) -> mlflow.entities.Experiment:
+        folder = self._folder_of_artifacts()
+        root = None if folder is None else folder.as_uri()
         try:
             self.ask(
                 lambda: self._client.create_experiment(

@@ -4,7 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+import requests
 
+from mmrun.errors import TrackingError
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.sender import Sender
@@ -56,3 +58,27 @@ def test_points_and_files_of_an_outage_arrive_once_it_is_over(tmp_path: Path) ->
     expected = sorted(points(range(200)), key=lambda point: (point.key, point.step))
     assert [repr(point) for point in stored] == [repr(point) for point in expected]
     assert journal.unsent() == []
+
+
+def test_an_outage_is_one_whatever_error_is_handled_meanwhile() -> None:
+    store = MlflowStore(f"http://127.0.0.1:{free_port()}", patience_s=0)
+
+    try:
+        raise ValueError("something else went wrong")
+    except ValueError:
+        with pytest.raises(UnreachableError, match=r"does not answer: .*refused"):
+            store.set_tags("0" * 32, {"mmrun.lease.released": "1"})
+
+
+def test_a_refusal_is_one_although_an_outage_is_handled_meanwhile(tmp_path: Path) -> None:
+    with mlflow_server(tmp_path / "server") as uri:
+        store = MlflowStore(uri, patience_s=0)
+
+        try:
+            requests.get(f"http://127.0.0.1:{free_port()}", timeout=1)
+        except requests.ConnectionError:
+            with pytest.raises(TrackingError, match="there is no run") as caught:
+                store.read("0" * 32)
+            assert not isinstance(caught.value, UnreachableError)
+        else:
+            pytest.fail("somebody listens there")

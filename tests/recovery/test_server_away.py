@@ -1,41 +1,14 @@
 """The tracking server, with the artifacts behind it, goes away during a training."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from mmrun.tracking.mlflow_store import MlflowStore
 from tests.mlflow_server import free_port, mlflow_server
-from tests.recovery.project import MMRUN, Done, Project, outside
-
-
-class Training:
-    """A training in the background, whose lines can be waited for."""
-
-    def __init__(self, project: Project, uri: str, *options: str) -> None:
-        self._process = subprocess.Popen(
-            [MMRUN, "train", "--config_path", "experiment.yaml", *options],
-            cwd=project.folder,
-            env=outside() | {"MLFLOW_TRACKING_URI": uri},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._said: list[str] = []
-
-    def wait_for(self, beginning: str) -> None:
-        for line in self._process.stdout or ():
-            self._said.append(line)
-            if line.startswith(beginning):
-                return
-        raise AssertionError(f"it never said {beginning!r}: {''.join(self._said)}")
-
-    def end(self) -> Done:
-        with self._process:
-            self._said += self._process.stdout or ()
-        return Done(code=self._process.wait(), said="".join(self._said))
+from tests.recovery.background import Training
+from tests.recovery.project import Project
 
 
 def steps_of(store: MlflowStore, run_id: str, key: str) -> list[int]:
@@ -66,7 +39,7 @@ def test_a_server_that_is_away_for_a_while_costs_no_step_and_no_checkpoint(
 ) -> None:
     port = free_port()
     with mlflow_server(tmp_path / "server", port=port) as uri:
-        training = Training(slow, uri, *LONG, *NO_EVALUATION)
+        training = Training(slow, *LONG, *NO_EVALUATION, MLFLOW_TRACKING_URI=uri)
         training.wait_for("step 40:")
     training.wait_for("step 120:")  # it goes on meanwhile
     with mlflow_server(tmp_path / "server", port=port) as uri:
@@ -84,7 +57,7 @@ def test_a_server_that_is_away_for_a_while_costs_no_step_and_no_checkpoint(
 def test_a_server_that_stays_away_is_told_later(slow: Project, tmp_path: Path) -> None:
     port = free_port()
     with mlflow_server(tmp_path / "server", port=port) as uri:
-        training = Training(slow, uri, "--grace_s", "1", *LONG, *NO_EVALUATION)
+        training = Training(slow, "--grace_s", "1", *LONG, *NO_EVALUATION, MLFLOW_TRACKING_URI=uri)
         training.wait_for("step 100:")
     done = training.end()
     assert done.code == 6, done.said
