@@ -221,11 +221,17 @@ class Overlap:
         self._from_step = from_step
         self._stored = stored
         self._earlier = self._newest(earlier)
+        to_come = stored.last_steps.values() if stored is not None else ()
+        self._last_step: int = max([-1, *(step for _, step in self._earlier), *to_come])
         self._explanation = explanation or Explanation()
         self._confirmed: set[tuple[str, int]] = set()
         self._ranges: dict[str, list[list[int]]] = {}
         self._changed: set[str] = set()
         self.divergences: list[Divergence] = []
+
+    def is_over(self, step: int) -> bool:
+        """Whether no earlier attempt has logged anything for ``step`` or a later one."""
+        return step > self._last_step
 
     def decide(self, point: Point) -> Decision:
         """Say whether ``point`` is new, known already, or differs from what was logged.

@@ -67,7 +67,7 @@ class PointLog:
 
     def append(self, points: Sequence[Point]) -> None:
         """Add one line with ``points``, handed to the system before this returns."""
-        self._write([[p.key, p.step, p.timestamp_ms, p.value] for p in points])
+        self._write(points)  # key, step, time stamp and value of each
 
     def confirm(self, points: Sequence[Point]) -> None:
         """Add one line that says that ``points`` came out as they had been logged before."""

@@ -15,14 +15,15 @@ from mmrun.tracking.store import Point
 
 logger = logging.getLogger(__name__)
 
+_encode = json.JSONEncoder(check_circular=False).encode
 _BLOCK = 1 << 18
 """So many bytes are read at a time from the back."""
 
 
 def encoded(content: Any) -> bytes:
     """Return the line for ``content``."""
-    text = json.dumps(content)
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+    text = _encode(content).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def decoded(line: bytes, *, path: Path) -> Any:
@@ -38,10 +39,7 @@ def points_in(content: Any) -> list[Point]:
     """Return the points that a line's content has; one that confirms has none."""
     if not isinstance(content, list):
         return []
-    return [
-        Point(key=key, step=step, timestamp_ms=timestamp_ms, value=value)
-        for key, step, timestamp_ms, value in content
-    ]
+    return [Point(*fields) for fields in content]
 
 
 def forwards(path: Path, *, start: int = 0) -> Iterator[tuple[bytes, int]]:

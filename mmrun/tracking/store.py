@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mmrun.errors import TrackingError
 
@@ -14,8 +14,7 @@ class UnreachableError(TrackingError):
     """The store did not answer: nothing is known about what it holds, and asking later may help."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Point:
+class Point(NamedTuple):
     """One value of one metric. Sending the same point twice stores it once."""
 
     key: str

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mmrun.checkpoints.local import LocalCheckpoints
@@ -19,7 +19,6 @@ from mmrun.checkpoints.publisher import Publisher
 from mmrun.files import write_whole
 from mmrun.tracking.attempts import (
     AttemptRecord,
-    Decision,
     Overlap,
     is_timing,
     with_divergences,
@@ -33,6 +32,8 @@ from mmrun.workflows.records import keep_record, save_record, say_state
 
 logger = logging.getLogger(__name__)
 
+_STEPS = 64
+"""For so many steps it is known what was logged: nobody logs for one that is long over."""
 PENDING = "pending_metrics.jsonl"
 
 
@@ -59,7 +60,7 @@ class Attempt:
         self._sender = sender
         self._overlap = overlap
         self._clock = clock
-        self._logged: dict[tuple[str, int], float] = {}
+        self._logged: dict[int, dict[str, float]] = {}
         self._one_line = threading.Lock()
         self._one_record = threading.Lock()
         self._last_step = record.from_step
@@ -80,28 +81,41 @@ class Attempt:
             now_ms = self._clock.now_ms()
             self.reached(step)
             line = [
-                Point(key=key, step=step, timestamp_ms=now_ms, value=value)
-                for key, value in values.items()
+                Point(key, step, now_ms, value)
+                for key, value in self._not_logged(values, step).items()
             ]
-            known_divergences = len(self._overlap.divergences)
-            decisions = [(point, self._decide(point)) for point in line]
-            if found := self._overlap.divergences[known_divergences:]:
-                self._diverge(found, first=not known_divergences)
-            if new := [point for point, decision in decisions if decision in ("log", "diverge")]:
-                self._journal.append(new)
-            if known := [point for point, decision in decisions if decision == "confirm"]:
-                self._journal.confirm(known)
+            if not self._overlap.is_over(step):
+                line = self._settled(line)
+            if line:
+                self._journal.append(line)
 
-    def _decide(self, point: Point) -> Decision | None:
-        """Say what to do with a point; None for one that this attempt has logged already."""
-        place = (point.key, point.step)
-        before = self._logged.get(place)
-        if before == point.value:  # `epoch` comes with every line of a step
-            return None
-        if before is not None and is_timing(point.key):
-            return None  # as over attempts: the first one stays
-        self._logged[place] = point.value
-        return self._overlap.decide(point)
+    def _not_logged(self, values: Mapping[str, float], step: int) -> Mapping[str, float]:
+        """Return what this attempt has not logged already for the step."""
+        logged = self._logged.get(step)
+        if logged is None:
+            self._logged[step] = dict(values)
+            if len(self._logged) > _STEPS:
+                del self._logged[min(self._logged)]
+            return values
+        new = {
+            key: value
+            for key, value in values.items()
+            if key not in logged
+            # `epoch` comes with every line of a step; of timing the first one stays
+            or (logged[key] != value and not is_timing(key))
+        }
+        logged.update(new)
+        return new
+
+    def _settled(self, line: Sequence[Point]) -> list[Point]:
+        """Return what is to be logged of a step that earlier attempts did; write down the rest."""
+        known_divergences = len(self._overlap.divergences)
+        decisions = [(point, self._overlap.decide(point)) for point in line]
+        if found := self._overlap.divergences[known_divergences:]:
+            self._diverge(found, first=not known_divergences)
+        if known := [point for point, decision in decisions if decision == "confirm"]:
+            self._journal.confirm(known)
+        return [point for point, decision in decisions if decision != "confirm"]
 
     def _diverge(self, found: Sequence[Divergence], *, first: bool) -> None:
         """Write down, tell the store, and say once what came out otherwise than before."""
@@ -129,8 +143,9 @@ class Attempt:
     def sending(self) -> None:
         """Record what was confirmed: who goes on from the checkpoint may not have the journal."""
         with self._one_record:
-            if self._overlap.confirmed() and not self.closing:
-                save_record(self._store, self._current())
+            current = self._current()
+            if current.confirmed and not self.closing:
+                save_record(self._store, current)
 
     def sent(self, saved: Saved, *, seconds: float) -> None:
         """Log how long an upload took."""
@@ -240,7 +255,7 @@ class Saver:
 
 def write_pending(folder: Path, points: Iterable[Point]) -> None:
     """Let a checkpoint carry points that the server has not acknowledged yet."""
-    lines = (json.dumps(asdict(point)) for point in points)
+    lines = (json.dumps(point._asdict()) for point in points)
     write_whole(folder / PENDING, "".join(f"{line}\n" for line in lines))
 
 
