@@ -65,6 +65,11 @@ class PointLog:
         with self._writing():
             self._opened()
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes the server has not acknowledged; a torn line counts, and is never sent."""
+        return max(self.size() - self.sent, 0)
+
     def append(self, points: Sequence[Point]) -> None:
         """Add one line with ``points``, handed to the system before this returns."""
         self._write(points)  # key, step, time stamp and value of each

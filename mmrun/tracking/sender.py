@@ -12,6 +12,7 @@ from typing import Self
 
 from mmrun import faults
 from mmrun.errors import TrackingError
+from mmrun.progress import follow_until
 from mmrun.tracking.elsewhere import Elsewhere
 from mmrun.tracking.journal import Journal, PointLog
 from mmrun.tracking.store import Point, RunStore
@@ -108,6 +109,33 @@ class Sender:
             self._urgent_until = time.monotonic() + timeout_s
             self._wake.set()
             return self._changed.wait_for(lambda: self._served >= wanted, timeout=timeout_s)
+
+    def drain(self, patience_s: float) -> bool:
+        """Send all that waits, with a progress bar; False if something is left.
+
+        However much it is: only the time counts in which the server takes nothing.
+        """
+        total = left = self._waiting()
+        deadline = time.monotonic() + patience_s
+        sent = False
+
+        def done(seconds: float) -> bool:
+            nonlocal left, deadline, sent
+            sent = self.flush(seconds)
+            if sent or not self._thread.is_alive():
+                return True
+            if self._waiting() < left:
+                left, deadline = self._waiting(), time.monotonic() + patience_s
+            return time.monotonic() >= deadline
+
+        follow_until(
+            done, amount=lambda: total - self._waiting(), total=total, label="sending metrics"
+        )
+        return sent
+
+    def _waiting(self) -> int:
+        """Return the bytes of the journals that the server has not acknowledged."""
+        return sum(log.waiting for log in self._logs)
 
     def stop(self) -> None:
         """Send nothing more; what is left stays in the journal. ``flush`` comes before."""

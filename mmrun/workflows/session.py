@@ -312,7 +312,7 @@ def _finish_quietly(session: Session) -> str:
     )
     with session.sender:
         publisher.recover()
-        session.sender.flush(FLUSH_S)
+        session.sender.drain(FLUSH_S)
         unsent = publisher.drain(FLUSH_S, patient=lambda: session.wish.reason is None)
         publisher.stop()
     _mend_status(beginning)

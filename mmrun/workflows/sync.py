@@ -116,7 +116,7 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
     journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
     with Sender(store, run.run_id, journal, lineage=past.lineage) as sender:
         publisher.recover()
-        sender.flush(_PATIENCE_S)
+        sender.drain(_PATIENCE_S)
         missed = publisher.drain(_PATIENCE_S, patient=lambda: True)
         publisher.stop()
         if not place.experiment.tracking.log_checkpoints:

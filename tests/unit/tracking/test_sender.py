@@ -82,6 +82,28 @@ def test_flush_gives_up_in_time_while_the_server_is_away(
     assert journal.unsent() == [point()]
 
 
+def test_drain_waits_for_a_server_that_takes_its_time_but_not_for_one_that_is_away(
+    run: Run, store: MemoryStore, journal: Journal
+) -> None:
+    class Slow(MemoryStore):
+        def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+            time.sleep(0.3)
+            super().log_points(run_id, points)
+
+    slow = Slow()
+    slow.runs = store.runs
+    points = [point(step=step) for step in range(4500)]
+    for each in points:
+        journal.append([each])
+
+    with sender(slow, run, journal) as sending:
+        assert sending.drain(0.8)  # five batches take longer than that together
+        assert slow.history(run.run_id, "loss") == points
+        slow.away = True
+        journal.append([point(step=5000)])
+        assert not sending.drain(0.2)
+
+
 def test_an_outage_is_said_once_and_loses_nothing(
     store: MemoryStore, run: Run, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
