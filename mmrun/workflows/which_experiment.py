@@ -9,6 +9,7 @@ from pathlib import Path
 from mmrun.config.loading import load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError, UsageError
+from mmrun.tracking import launcher
 from mmrun.tracking.address import sqlite_file, tracking_uri
 from mmrun.tracking.store import RecordedExperiment, RunStore
 
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 USUAL_FILE = Path("params.yaml")
 """What counts in the current folder where no experiment file is named."""
+
+_DEFAULT = "0"
+"""The experiment that every store has, and where `mlflow run` puts its runs if told nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +74,14 @@ def _shelf(store: RunStore, words: str | None, *, configured: str) -> Shelf:
     found = _matching(name, there)
     if found is not None:
         return Shelf(store=store, experiment=found)
-    names = [repr(one.name) for one in there if one.experiment_id != "0"]
-    others = f"; there are {', '.join(names[:5])}: choose one with --experiment" if names else ""
+    names = [repr(one.name) for one in there if one.experiment_id != _DEFAULT or _used(store)]
+    others = f"; there is {', '.join(names[:5])}: choose it with --experiment" if names else ""
     return Shelf(store=store, nothing=f"no run of {name!r} is recorded at {store.uri}{others}")
+
+
+def _used(store: RunStore) -> bool:
+    """Tell whether somebody trained with `mlflow run` and named no experiment."""
+    return bool(store.find(experiment_id=_DEFAULT, tags={launcher.OWN_TAG: "1"}))
 
 
 def _named(words: str, there: list[RecordedExperiment], *, uri: str) -> RecordedExperiment:

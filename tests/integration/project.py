@@ -90,6 +90,25 @@ class Project:
         assert process.returncode == -signal.SIGTERM, "".join(said)
         return "".join(said)
 
+    def kill_all(self, *command: str, at: str) -> str:
+        """Run a command, and kill it with all that it started at the line that begins so."""
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=_outside(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            said = []
+            for line in process.stdout or ():
+                said.append(line)
+                if line.startswith(at) and process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, "".join(said)
+        return "".join(said)
+
     def done(self, *command: str) -> str:
         """Run a command that must succeed, and return what it said."""
         result = self.run(*command)

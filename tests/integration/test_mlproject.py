@@ -53,6 +53,11 @@ def stations(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Station]:
     seen["forked"] = _station(project, said)
     said = project.interrupt(*launch, *arguments, "-P", "max_steps=100000", at="step 40:")
     seen["stopped"] = _station(project, said)
+    said = project.kill_all(*launch, *arguments, "-P", "max_steps=100000", at="step ")
+    seen["killed"] = _station(project, said)
+    said = project.done("mmrun", "reap", "--experiment", "Default")
+    seen["reaped"] = _station(project, said)
+    seen["listed"] = _station(project, project.done("mmrun", "runs"))
     return seen
 
 
@@ -114,3 +119,20 @@ def test_a_training_does_not_outlive_its_launcher(stations: Mapping[str, Station
     assert stopped.training.status == "KILLED"
     launched = [run for run in stopped.others if run.tags["mmrun.role"] == "launcher"]
     assert [run.status for run in launched] == ["KILLED"]
+
+
+def test_what_a_killed_launcher_left_is_removed_and_its_training_closed(
+    stations: Mapping[str, Station],
+) -> None:
+    killed, reaped = stations["killed"], stations["reaped"]
+
+    left = [run for run in killed.others if run.tags["mmrun.role"] == "launcher"]
+    assert [run.status for run in left] == ["RUNNING"]
+    assert killed.training.status == "RUNNING"
+    assert f"run {left[0].run_id} ({left[0].name}), which 'mlflow run' made: removed" in reaped.said
+    assert [run.tags["mmrun.role"] for run in reaped.others] == ["training"]  # the fork
+    assert (reaped.training.status, reaped.training.tags["mmrun.status"]) == ("KILLED", "killed")
+
+
+def test_where_mlflow_run_put_its_runs_is_told(stations: Mapping[str, Station]) -> None:
+    assert "there is 'Default': choose it with --experiment" in stations["listed"].said

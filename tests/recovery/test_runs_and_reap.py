@@ -166,7 +166,7 @@ def test_where_a_training_would_go_is_what_is_listed(finished: Project) -> None:
 
     assert finished.run.run_id in there.said
     assert "no run of 'other' is recorded" in named.said
-    assert "there are 'mmrun'" in named.said
+    assert "there is 'mmrun'" in named.said
     assert finished.run.run_id in environment.said
 
 
