@@ -25,13 +25,13 @@ def run_process(signals: Signals) -> int:
     """Run the command line; of several processes the first one does, and the others follow."""
     collect_rarely()
     argv = sys.argv[1:]
-    signals.interrupt()
     try:
         launched = Launched.of(os.environ)
     except UsageError as error:
         return _say(error)
     if launched.rank > 0:
         return _exit_code(lambda: _follow(launched), argv)
+    signals.interrupt()
     code = run(argv, signals=signals)
     signals.decide(code)
     Leader(launched).end(code)

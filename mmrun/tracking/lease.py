@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.process import ProcessId, is_alive, this_process
-from mmrun.tracking.store import Run, RunStore, UnreachableError
+from mmrun.tracking.store import Run, RunStore
 
 logger = logging.getLogger(__name__)
 
@@ -134,15 +134,20 @@ class Lease:
 
     def release(self) -> None:
         """Give the run back, so that the next one need not wait."""
+        thread, self._thread = self._thread, None
         self._ended.set()
-        if self._thread is not None:
-            self._thread.join(self._beat_s)
-        if self._thread is None or self.lost.is_set():
+        if thread is None or self.lost.is_set():
             return
+        thread.join(self._beat_s)
         try:
             self._store.set_tags(self._run_id, {_RELEASED: str(self._claim)})
-        except UnreachableError as error:
+        except TrackingError as error:
             logger.warning("the lease of run %s was not released: %s", self._run_id, error)
+
+    def abandon(self) -> None:
+        """Beat no more, and tell nobody: the store is not there, or there is no time."""
+        self._ended.set()
+        self._thread = None
 
     def check(self) -> None:
         """Raise ``TrackingError`` if the run was taken over."""

@@ -42,6 +42,26 @@ def said_in_words() -> Iterator[None]:
         raise at_once.asked from None
 
 
+class TimeOver(BaseException):
+    """There was only so much time; no ``Exception``, which libraries catch and try again."""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Let the block take so long; then ``TimeOver`` ends what it waits for, a request too."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise TimeOver
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class StopWish:
     """Set by a signal; read by the training loop at the end of each step."""
 
@@ -58,6 +78,11 @@ class StopWish:
     def by_keyboard(self) -> bool:
         """Whether Ctrl-C asked."""
         return self.reason == "SIGINT"
+
+    @property
+    def heard_s_ago(self) -> float:
+        """How long ago somebody asked."""
+        return time.monotonic() - self._heard_at if self._heard_at else 0.0
 
     def agree(self, reason: str) -> None:
         """Take over what another process was told."""

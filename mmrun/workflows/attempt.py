@@ -27,7 +27,7 @@ from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.replay import TAG, Divergence, in_words, replay_tag
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
-from mmrun.workflows.ending import Ending, say_ending
+from mmrun.workflows.ending import Ending, say_ending, write_ending
 from mmrun.workflows.records import keep_record, save_record, say_state
 
 logger = logging.getLogger(__name__)
@@ -180,6 +180,12 @@ class Attempt:
         ending = Ending(record=self.record, status=status, error=error)
         say_ending(self._store, self._journal.folder, ending)
         return sent
+
+    def leave(self, ended: str, *, status: RunStatus) -> None:
+        """Say how the attempt ended on this disk only; the next one, or a sync, tells the store."""
+        self.closing = True
+        self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
+        write_ending(self._journal.folder, Ending(record=self.record, status=status))
 
     def take_over(self, carried: Iterable[Point]) -> None:
         """Send, first of all, what a checkpoint from another machine carries."""

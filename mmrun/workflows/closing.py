@@ -9,7 +9,7 @@ from mmrun.checkpoints.policy import live, newest
 from mmrun.config.masking import hidden
 from mmrun.errors import MmrunError, StopRequested, TrackingError
 from mmrun.tracking.store import RunStatus, UnreachableError
-from mmrun.training.stopping import in_words
+from mmrun.training.stopping import TimeOver, in_words, limited
 from mmrun.training.trouble import explained, in_one_line
 from mmrun.workflows.averaging import average_last
 from mmrun.workflows.beginning import Beginning
@@ -30,13 +30,12 @@ LEAST_S = 5.0
 
 def end(session: "Session") -> str:
     """Send what waits, and say that the training is done; or that it was stopped."""
-    reason = session.wish.reason if session.trainer.stopped_on_wish else None
+    if session.trainer.stopped_on_wish and session.wish.reason is not None:
+        _stop(session, session.wish.reason)
     step = session.trainer.step
-    flush_s = _send_checkpoints(session, FLUSH_S if reason is None else session.grace_s)
+    flush_s = _send_checkpoints(session, FLUSH_S)
     place = session.beginning.place
     session.lease.check()
-    if reason is not None:
-        _stopped(session, reason, step, flush_s=flush_s)
     if (count := place.experiment.training.average_last) is not None:
         average_last(place, count, lineage=session.lineage)
     try:
@@ -67,9 +66,21 @@ def _send_checkpoints(session: "Session", patience_s: float) -> float:
     return max(patience_s - (time.monotonic() - begun), LEAST_S)
 
 
-def _stopped(session: "Session", reason: str, step: int, *, flush_s: float) -> NoReturn:
+def _stop(session: "Session", reason: str) -> NoReturn:
+    """Send what there is time for, and say that the training was stopped."""
+    step = session.trainer.step
+    session.publisher.settle()  # what was saved is whole before anything is cut short
+    left_s = max(session.grace_s - session.wish.heard_s_ago, LEAST_S)
+    ended = f"stopped by {reason}"
+    try:
+        with limited(left_s):
+            flush_s = _send_checkpoints(session, max(left_s - 3 * LEAST_S, 0.0))
+            session.lease.check()
+            _close(session, ended, status="KILLED", flush_s=min(flush_s, LEAST_S))
+            session.lease.release()
+    except TimeOver:
+        _leave(session, ended)
     again = _again(session.beginning)
-    _close(session, f"stopped by {reason}", status="KILLED", flush_s=flush_s)
     if reason == SERVER_LOST:
         raise TrackingError(
             "the tracking server did not answer for longer than tracking.server_loss_s; "
@@ -80,6 +91,31 @@ def _stopped(session: "Session", reason: str, step: int, *, flush_s: float) -> N
         f"stopped by {in_words(reason)} at step {step}, which is saved",
         hint=again,
         by_keyboard=session.wish.by_keyboard,
+    )
+
+
+def _stop_at_once(session: "Session") -> None:
+    """Say that there was no time for a last checkpoint, as far as that can be said at once."""
+    ended = "stopped at once"
+    if session.attempt.closing:  # what the first signal asked for was being told to the store
+        _leave(session, ended)
+        return
+    try:
+        with limited(LEAST_S):
+            session.publisher.stop(at_once=True)
+            _close(session, ended, status="KILLED", flush_s=LEAST_S)
+            session.lease.release()
+    except TimeOver:
+        _leave(session, ended)
+
+
+def _leave(session: "Session", ended: str) -> None:
+    """Let the next attempt, or a sync, tell the store what there was no time for."""
+    session.attempt.leave(ended, status="KILLED")
+    session.lease.abandon()
+    logger.warning(
+        "no time to send everything: the next attempt or 'mmrun sync %s' does",
+        session.beginning.place.output_dir,
     )
 
 
@@ -100,8 +136,7 @@ def fail(session: "Session", error: BaseException) -> BaseException:
         session.sender.stop()  # another process writes to the run now
         return error
     if isinstance(error, KeyboardInterrupt):
-        session.publisher.stop(at_once=True)
-        _close(session, "stopped at once", status="KILLED", flush_s=min(LEAST_S, session.grace_s))
+        _stop_at_once(session)
         return error
     flush_s = LEAST_S
     try:

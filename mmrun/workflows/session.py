@@ -96,7 +96,7 @@ def work(
             session.trainer.go_on(beginning.checkpoint)
         return end(session)
     except BaseException as error:
-        if session.attempt.closing:
+        if session.attempt.closing and not isinstance(error, KeyboardInterrupt):
             raise
         told = fail(session, error)
         if told is error:
