@@ -35,30 +35,31 @@ class Elsewhere:
         self._newest = None
         self._stored.clear()
 
-    def has(self, point: Point) -> bool:
-        """Whether the store would show ``point`` twice. Another value at its step is history."""
+    def find(self, point: Point) -> Point | None:
+        """Return what makes the store show ``point`` twice. Another value at its step does not."""
         if point.step < self._from_step:
-            return False
+            return None
         if self._newest is None:
             self._newest = self._store.read(self._run_id).newest
         newest = self._newest.get(point.key)
         if newest is None or newest.step < point.step:
-            return False
+            return None
         known = self._stored.get(point.key)
         if known is None or point.step < known.first:
             known = self._stored[point.key] = self._ask(point, last=newest.step)
-        return any(repeats(point, value) for value in known.values.get(point.step, ()))
+        there = known.points.get(point.step, ())
+        return next((one for one in there if repeats(point, one.value)), None)
 
     def _ask(self, point: Point, *, last: int) -> "_Stretch":
         """Read what follows too: the points that come next are mostly of later steps."""
-        values: dict[int, list[float]] = defaultdict(list)
+        points: dict[int, list[Point]] = defaultdict(list)
         for stored in self._store.between(self._run_id, point.key, first=point.step, last=last):
-            values[stored.step].append(stored.value)
-        return _Stretch(point.step, values)
+            points[stored.step].append(stored)
+        return _Stretch(point.step, points)
 
 
 class _Stretch(NamedTuple):
-    """The values that the store has of a metric from a step on."""
+    """What the store has of a metric from a step on."""
 
     first: int
-    values: Mapping[int, Sequence[float]]
+    points: Mapping[int, Sequence[Point]]

@@ -74,9 +74,20 @@ class PointLog:
         """Add one line with ``points``, handed to the system before this returns."""
         self._write(points)  # key, step, time stamp and value of each
 
-    def confirm(self, points: Sequence[Point]) -> None:
-        """Add one line that says that ``points`` came out as they had been logged before."""
-        self._write({"confirmed": [[point.key, point.step] for point in points]})
+    @property
+    def carried(self) -> bool:
+        """Whether the points came with a checkpoint, and are of other attempts."""
+        named = _NAME.fullmatch(self.path.name)
+        return named is not None and named[2] is not None
+
+    def confirm(self, points: Sequence[Point], *, later: bool = False) -> None:
+        """Add one line that says that ``points`` came out as they had been logged before.
+
+        ``later`` is for what was only found when they were sent; the steps of such a line are not
+        in the order of the file.
+        """
+        places = [[point.key, point.step] for point in points]
+        self._write({"confirmed": places, **({"later": True} if later else {})})
 
     def diverge(self, divergences: Sequence[Divergence]) -> None:
         """Add one line that says which values came out otherwise than they had been logged."""

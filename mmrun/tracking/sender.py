@@ -185,14 +185,23 @@ class Sender:
         self._elsewhere.forget()  # what the log before had may be stored now
         while not self._stopping and (batch := log.batch(limit=_BATCH)).until > log.sent:
             sendable = [point for point in batch.points if self._sendable(point)]
-            points = [
-                point for point in sendable if log is self._own or not self._elsewhere.has(point)
-            ]
+            points = sendable if log is self._own else self._without_doubles(sendable, log)
             if points:
                 self._store.log_points(self._run_id, points)
                 faults.reach("points.sent", step=points[-1].step)
             self.doubles += len(sendable) - len(points)
             log.acknowledge(batch.until)
+
+    def _without_doubles(self, points: Sequence[Point], log: PointLog) -> list[Point]:
+        """Return what the store does not have yet.
+
+        Where it has an older point, the attempt met that value again without knowing of it.
+        """
+        found = [(point, self._elsewhere.find(point)) for point in points]
+        met_again = [p for p, there in found if there and there.timestamp_ms < p.timestamp_ms]
+        if met_again and not log.carried:
+            log.confirm(met_again, later=True)  # before these points count as sent
+        return [point for point, there in found if there is None]
 
     def _sendable(self, point: Point) -> bool:
         if math.isinf(point.value):  # MLflow would store 1.8e308

@@ -124,4 +124,6 @@ def _places(content: Any) -> list[tuple[str, int]]:
 
 def _of_training(content: Any) -> bool:
     """Whether the training thread wrote it, whose steps never go back."""
+    if isinstance(content, dict) and content.get("later"):
+        return False
     return any(not key.startswith(BESIDE) for key, _ in _places(content))

@@ -22,6 +22,8 @@ from mmrun.errors import TrackingError, UsageError
 from mmrun.files import write_whole
 from mmrun.tracking.address import split_login, tracking_uri
 from mmrun.tracking.attempts import AttemptRecord
+from mmrun.tracking.history import merged
+from mmrun.tracking.journal import Journal
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.tracking.offline_store import (
     NAME,
@@ -31,21 +33,27 @@ from mmrun.tracking.offline_store import (
     waiting_artifacts,
 )
 from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
+from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
+from mmrun.tracking.tail import read_left
 from mmrun.workflows.failure import forget_error
 from mmrun.workflows.killed import KILLED
 from mmrun.workflows.output_folder import AVERAGE
+from mmrun.workflows.past import read_past
 from mmrun.workflows.records import (
     DESCRIPTION,
     FOLDER,
     correct_attempt,
     kept_records,
     last_record,
+    save_record,
     say_attempts,
 )
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 30.0
+"""How long a server may take nothing before what waits is left for later."""
 _MADE_TAG = "mmrun.offline"
 """The id that a run had while no server knew it."""
 _PARTED_TAG = "mmrun.parted_from"
@@ -83,12 +91,29 @@ def unknown_run(output_dir: Path) -> str | None:
 
 
 def deliver(output_dir: Path, store: RunStore, *, steal: bool) -> None:
-    """Tell ``store`` of what was done offline; points and checkpoints are sent by the training."""
+    """Tell ``store`` of what was done offline; checkpoints are sent by the training.
+
+    Raises:
+        TrackingError: it is not all told, so that the training must not go on from there yet.
+    """
     with folder_lock(output_dir):
         run_id = settle(output_dir, store)
         with Lease(store, run_id, steal=steal):
             tell(output_dir, store)
+            _send_points(output_dir, store, run_id)
             conclude(output_dir, store)
+
+
+def _send_points(output_dir: Path, store: RunStore, run_id: str) -> None:
+    past = read_past(store, store.read(run_id), read_run_file(output_dir))
+    # All that lies here is an earlier attempt's, as it is for the next one.
+    journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
+    with Sender(store, run_id, journal, lineage=past.lineage) as sender:
+        if not sender.drain(PATIENCE_S):
+            raise TrackingError(
+                f"the points of run {run_id} that were logged offline could not be sent",
+                hint=f"when the server answers again: the same command, or mmrun sync {output_dir}",
+            )
 
 
 def settle(output_dir: Path, store: RunStore) -> str:
@@ -236,6 +261,8 @@ def conclude(output_dir: Path, store: RunStore) -> None:
     if waiting is None:
         return
     mine = _offline_records(folder)
+    for record in mine.values():
+        _add_confirmed(store, record, journal=output_dir / "journal")
     newest = last_record(store, waiting.run_id)
     if newest is None or newest.attempt <= max(mine, default=0):
         store.set_tags(waiting.run_id, _of_the_run(waiting.tags))
@@ -249,6 +276,14 @@ def conclude(output_dir: Path, store: RunStore) -> None:
         for record in mine.values():
             correct_attempt(store, record, record.ended or KILLED)
     forget(folder)
+
+
+def _add_confirmed(store: RunStore, record: AttemptRecord, *, journal: Path) -> None:
+    """Record which values of other machines an attempt met again, which it could not know."""
+    left = read_left(journal, attempt=record.attempt, after=record.journaled)
+    if left.confirmed:
+        confirmed = merged([record.confirmed, left.confirmed])
+        save_record(store, replace(record, confirmed=confirmed))
 
 
 def _refuse_two_ways(output_dir: Path, store: RunStore, run_id: str) -> None:

@@ -14,7 +14,7 @@ from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.ending import deliver_ending
-from mmrun.workflows.offline import conclude, part_ways, settle, tell
+from mmrun.workflows.offline import PATIENCE_S, conclude, part_ways, settle, tell
 from mmrun.workflows.output_folder import in_words, unsent
 from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.past import read_past
@@ -22,8 +22,6 @@ from mmrun.workflows.place import Place, open_store
 from mmrun.workflows.publishing import Hints, publisher_of, send_queued
 
 logger = logging.getLogger(__name__)
-
-_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +114,12 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
     journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
     with Sender(store, run.run_id, journal, lineage=past.lineage) as sender:
         publisher.recover()
-        sender.drain(_PATIENCE_S)
-        missed = publisher.drain(_PATIENCE_S, patient=lambda: True)
+        sender.drain(PATIENCE_S)
+        missed = publisher.drain(PATIENCE_S, patient=lambda: True)
         publisher.stop()
         if not place.experiment.tracking.log_checkpoints:
             missed = send_queued(
-                place, lineage=past.lineage, lease=lease, listener=hints, patience_s=_PATIENCE_S
+                place, lineage=past.lineage, lease=lease, listener=hints, patience_s=PATIENCE_S
             )
     return _Delivery(checkpoints=hints.count, missed=missed, doubles=sender.doubles)
 

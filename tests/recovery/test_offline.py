@@ -1,6 +1,7 @@
 """Training that asks no server, killed anywhere, and recorded later as if there had been one."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -234,6 +235,21 @@ def test_a_new_run_is_only_made_of_what_was_trained_offline(finished: Project) -
 
     assert done.code == 2, done.said
     assert "has nothing that was trained offline" in done.said
+
+
+def test_what_another_machine_had_logged_is_met_again_and_not_doubled(
+    killed: Project, alone: Project
+) -> None:
+    sync(killed)
+    shutil.rmtree(killed.out / "journal")  # as on a machine that only has the checkpoints
+    killed.train_to_the_end("--offline", "--resume_from_checkpoint", "12")
+
+    sync(killed)
+
+    assert_one_run_like(killed, alone)
+    shown = killed.mmrun("history", killed.run.run_id, "--format", "json")
+    rows = {(row["metric"], row["step"]): row["value"] for row in json.loads(shown.said)}
+    assert {place: v for place, v in rows.items() if not is_timing(place[0])} == alone.history
 
 
 # What cannot be done offline

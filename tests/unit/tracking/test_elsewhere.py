@@ -8,6 +8,7 @@ import pytest
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, Run
+from mmrun.tracking.tail import read_left, read_tail
 from tests.fakes import MemoryStore
 from tests.unit.tracking.points import point
 
@@ -77,6 +78,29 @@ def test_what_is_sent_of_a_killed_attempt(
     assert len(store.points[run.run_id]) == 1 + sent
     assert sender.doubles == 1 - sent
     assert Journal(tmp_path, attempt=3).unsent() == []
+
+
+@pytest.mark.parametrize(
+    ("stored_ms", "confirmed"),
+    [
+        pytest.param(500, {"loss": [[10, 10]]}, id="logged before: met again"),
+        pytest.param(2000, {}, id="logged later, by who went on elsewhere"),
+    ],
+)
+def test_a_value_that_was_there_before_counts_for_who_did_the_step_again(
+    store: AskedStore, run: Run, tmp_path: Path, *, stored_ms: int, confirmed: object
+) -> None:
+    journal = Journal(tmp_path, attempt=2)
+    journal.append([point(0.5, step=10, at=1000)])
+    journal.append([point(0.4, step=30, at=1001)])
+    store.log_points(run.run_id, [point(0.5, step=10, at=stored_ms)])
+
+    with Sender(store, run.run_id, Journal(tmp_path, attempt=3), lineage=BEGUN) as sender:
+        sender.flush(10)
+
+    assert read_left(tmp_path, attempt=2, after=0).confirmed == confirmed
+    tail = read_tail(tmp_path, lineage=((2, 6),), from_step=20)
+    assert [found.step for found in tail.points] == [30]
 
 
 def test_of_a_long_history_only_the_end_is_read(
