@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmrun.tracking.run_file import read_run_file
+from mmrun.workflows.offline import unknown_run, waits
 from tests.crashtest.differences import differences
-from tests.crashtest.kills import Kill, Shape, draw
+from tests.crashtest.kills import OFFLINE, Kill, Shape, draw
 from tests.recovery.project import MMRUN, Done, Project, outside, write_small_data
 
 EXPERIMENT = Path(__file__).with_name("experiment.yaml")
@@ -64,28 +65,40 @@ class Campaign:
         """Kill until it was enough, or the training came to its end; return how often."""
         kills = 0
         for number in range(self._chance.randint(1, _MOST)):
-            kill = draw(self._chance, self._shape, first=number == 0)
-            done = _train(project, kill)
+            offline = self._chance.random() < OFFLINE and _needs_no_server(project)
+            tells = waits(project.out) and not offline
+            kill = draw(self._chance, self._shape, first=number == 0, tells=tells)
+            done = _train(project, kill, offline=offline)
             if done.code == 0:
                 break
             if done.code != _CODES[kill.signal]:
                 raise RuntimeError(f"{kill}: exit code {done.code}\n{done.said}")
             kills += 1
             self.kills += 1
-            self._say(f"kill {self.kills}: run {self.runs}, {_from(done)}{kill}")
+            mode = "offline, " if offline else ""
+            self._say(f"kill {self.kills}: run {self.runs}, {mode}{_from(done)}{kill}")
             _lose(project, kill)
         return kills
 
 
-def _train(project: Project, kill: Kill) -> Done:
+def _needs_no_server(project: Project) -> bool:
+    """Whether the folder has what an attempt begins with."""
+    if read_run_file(project.out) is None:
+        return not _which_run(project)
+    saved = (project.out / "train").glob("checkpoint-[0-9]*")
+    return unknown_run(project.out) is not None or any(saved)
+
+
+def _train(project: Project, kill: Kill, *, offline: bool) -> Done:
     """Train until the kill, or to the end where it comes too late."""
     named = {"MMRUN_KILL_AT": kill.moment} if kill.moment else {}
+    options = ["--offline"] if offline else []
     log = project.folder / "said.txt"
     # Into a file: the loader's workers outlive a killed process for some seconds, and a pipe
     # would stay open as long.
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            [MMRUN, "train", "--config_path", "experiment.yaml"],
+            [MMRUN, "train", "--config_path", "experiment.yaml", *options],
             cwd=project.folder,
             env=outside() | named | _which_run(project),
             stdout=stream,
@@ -120,8 +133,8 @@ def _which_run(project: Project) -> dict[str, str]:
 
 def _lose(project: Project, kill: Kill) -> None:
     """Take away what the next attempt shall not find."""
-    if read_run_file(project.out) is None:
-        return  # there is no run yet that another machine could know of
+    if read_run_file(project.out) is None or waits(project.out):
+        return  # there is no run yet that another machine could know of, or not all of it
     if kill.then == "another machine":
         shutil.rmtree(project.out)
     elif kill.then == "no local checkpoints":

@@ -27,6 +27,10 @@ _ELSEWHERE = (
     "prune.collect",
     "ended",
 )
+_TELLING = ("offline.made", "offline.noted", "offline.renamed", "offline.told", "points.sent")
+"""On the way from a training without a server to the server."""
+OFFLINE = 0.25
+"""The share of attempts that ask no server, where they need none."""
 _EARLY = 0.15
 """The share of runs whose first death comes before anything was trained."""
 
@@ -57,8 +61,11 @@ class Kill:
         return f"{self.signal} at {where}; the next attempt finds {self.then}"
 
 
-def draw(chance: random.Random, shape: Shape, *, first: bool) -> Kill:
-    """Choose an interruption; the ``first`` one of a run may come before it is one."""
+def draw(chance: random.Random, shape: Shape, *, first: bool, tells: bool) -> Kill:
+    """Choose an interruption; the ``first`` one of a run may come before it is one.
+
+    ``tells`` is for an attempt that begins with telling a server what was trained without it.
+    """
     found: tuple[Found, ...] = ("everything", "no local checkpoints", "another machine")
     (then,) = chance.choices(found, weights=(3, 2, 1))
     if first and chance.random() < _EARLY:
@@ -70,7 +77,7 @@ def draw(chance: random.Random, shape: Shape, *, first: bool) -> Kill:
         f"step@{chance.choice([*steps, 1, shape.steps])}": 5,
         f"evaluation@{chance.choice(evaluated)}": 2,
         f"{chance.choice(_SAVING)}@{chance.choice(saved)}": 5,
-        chance.choice(_ELSEWHERE): 3,
+        chance.choice(_TELLING if tells else _ELSEWHERE): 3,
         "": 5,
     }
     (moment,) = chance.choices(list(ways), weights=list(ways.values()))
