@@ -44,6 +44,8 @@ OF_OTHERS = frozenset(
         "--max-restarts",
         "--shutdown-timeout",
         "--signals-to-handle",
+        "--signal",
+        "--open-mode",
     }
 )
 
