@@ -3,10 +3,15 @@
 The claim ``mmrun.lease.<k>`` is a parameter, and parameters are immutable: of many that write the
 same one at once, one wins. The newest claim holds the run until it is released, its process is
 dead, or its heartbeat, a counter, stands still. No clocks of two machines are compared.
+
+A process that is stopped for a while, or whose machine sleeps, may be replaced without knowing it.
+So a holder that has not looked for some time looks before it writes (``confirm``), and whoever
+takes a run from a process that may live waits for that time before it begins.
 """
 
 import json
 import logging
+import math
 import threading
 import time
 import uuid
@@ -21,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.process import ProcessId, is_alive, this_process
-from mmrun.tracking.store import Run, RunStore
+from mmrun.tracking.store import Run, RunStore, UnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,8 @@ _CLAIM = "mmrun.lease."
 _BEAT = "mmrun.lease.heartbeat"
 _RELEASED = "mmrun.lease.released"
 BEATS_OF_SILENCE = 3
+_BEATS_OF_TRUST = 1.5
+"""For how long a holder believes what it saw; it looks at every beat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,22 +87,29 @@ class Lease:
         steal: bool | None = None,
         gone: Holder | None = None,
         beat_s: float = BEAT_S,
+        patience_s: float = 5.0,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         """Prepare to hold ``run_id``; ``steal`` takes it even from a living process.
 
         None is for what has no ``--steal``, which is then not advised. ``gone`` is a holder that is
         known to be dead; if another one has the run by now, that one is asked for as usual.
+        ``patience_s`` is how long a write waits until it is known that the run is still held.
         """
         self._store = store
         self._run_id = run_id
         self._steal = steal
         self._gone = None if gone is None else gone.claim
         self._beat_s = beat_s
+        self._patience_s = patience_s
         self._wait = wait
         self._claim = 0
         self._count = 0
-        self._ended = threading.Event()
+        self._trust_s = _BEATS_OF_TRUST * beat_s
+        self._looked_s = -math.inf
+        self._looked = threading.Condition()
+        self._look = threading.Event()
+        self._ended = False
         self._thread: threading.Thread | None = None
         self.lost = threading.Event()
         self.reason = ""
@@ -118,6 +132,7 @@ class Lease:
         held_by = holder(run)
         if held_by is not None and not self._steal and held_by.claim != self._gone:
             self._refuse_living(held_by, beat=run.tags.get(_BEAT))
+        begun_s = _now_s()
         self._claim = _newest_claim(run) + 1
         owner = {
             "process": asdict(this_process()),
@@ -128,25 +143,32 @@ class Lease:
         if not self._store.claim_param(self._run_id, key, json.dumps(owner)):
             winner = holder(self._store.read(self._run_id))
             raise self._refusal(f"{winner or 'another process'} was faster")
+        self._looked_s = begun_s
         self._beat()
         self._thread = threading.Thread(target=self._keep, name="mmrun-lease", daemon=True)
         self._thread.start()
+        if held_by is not None and self._steal and is_alive(held_by.process) is not False:
+            logger.info("waiting %.0f s until %s has noticed", self._trust_s, held_by)
+            self._wait(self._trust_s)
 
     def release(self) -> None:
         """Give the run back, so that the next one need not wait."""
-        thread, self._thread = self._thread, None
-        self._ended.set()
-        if thread is None or self.lost.is_set():
+        if self._thread is None:
             return
-        thread.join(self._beat_s)
         try:
+            self.confirm()
+            self._stop()
             self._store.set_tags(self._run_id, {_RELEASED: str(self._claim)})
         except TrackingError as error:
-            logger.warning("the lease of run %s was not released: %s", self._run_id, error)
+            self._stop()
+            if not self.lost.is_set():
+                logger.warning("the lease of run %s was not released: %s", self._run_id, error)
+        self._thread = None
 
     def abandon(self) -> None:
         """Beat no more, and tell nobody: the store is not there, or there is no time."""
-        self._ended.set()
+        self._ended = True
+        self._look.set()
         self._thread = None
 
     def check(self) -> None:
@@ -156,6 +178,26 @@ class Lease:
                 f"run {self._run_id} was taken over by {self.reason}",
                 hint="this process stopped without writing to it; let the other one go on",
             )
+
+    def confirm(self) -> None:
+        """Raise ``TrackingError`` unless it is known that the run is still held; before a write."""
+        self.check()
+        if self._is_sure():
+            return
+        with self._looked:
+            self._look.set()
+            self._looked.wait_for(
+                lambda: self.lost.is_set() or self._is_sure(), timeout=self._patience_s
+            )
+        self.check()
+        if not self._is_sure():
+            raise UnreachableError(
+                f"the tracking server does not say whether run {self._run_id} is still held",
+                hint="start the server, or wait until it answers",
+            )
+
+    def _is_sure(self) -> bool:
+        return _now_s() - self._looked_s <= self._trust_s
 
     def _refuse_living(self, held_by: Holder, *, beat: str | None) -> None:
         alive = is_alive(held_by.process)
@@ -189,20 +231,47 @@ class Lease:
         )
 
     def _keep(self) -> None:
-        while not self._ended.wait(self._beat_s):
+        while True:
+            self._look.wait(self._beat_s)
+            self._look.clear()
+            if self._ended:
+                return
             try:
-                run = self._store.read(self._run_id)
-                if _newest_claim(run) != self._claim:
-                    self.reason = str(holder(run) or "another process, which is done")
-                    self.lost.set()
-                    return
-                self._beat()
+                self._see()
             except TrackingError as error:
                 logger.debug("no heartbeat: %s", error)  # whoever could take over sees no server
+            if self.lost.is_set():
+                return
+
+    def _stop(self) -> None:
+        self._ended = True
+        self._look.set()
+        if self._thread is not None:
+            self._thread.join(self._beat_s)
+
+    def _see(self) -> None:
+        """Look whether the run is still held, and show a sign of life."""
+        begun_s = _now_s()
+        run = self._store.read(self._run_id)
+        lost = _newest_claim(run) != self._claim
+        with self._looked:
+            if lost:
+                self.reason = str(holder(run) or "another process, which is done")
+                self.lost.set()
+            else:
+                self._looked_s = begun_s
+            self._looked.notify_all()
+        if not lost:
+            self._beat()
 
     def _beat(self) -> None:
         self._count += 1
         self._store.set_tags(self._run_id, {_BEAT: f"{self._claim}:{self._count}"})
+
+
+def _now_s() -> float:
+    """Return a clock that goes on while the machine sleeps, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _newest_claim(run: Run) -> int:

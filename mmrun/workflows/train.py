@@ -9,6 +9,7 @@ from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment
 from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
+from mmrun.tracking.held import only_while_held
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import UnreachableError
@@ -138,6 +139,8 @@ def _train(
         beginning = replace(beginning, place=start_run(beginning))
         lease = held.enter_context(Lease(place.store, beginning.place.run_id))
     _settle_launcher(place, experiment_id=beginning.place.experiment_id)
+    gated = only_while_held(beginning.place.store, lease)
+    beginning = replace(beginning, place=replace(beginning.place, store=gated))
     try:
         return work(beginning, recipe=recipe, wish=wish, lease=lease, leader=leader)
     except (StopRequested, KeyboardInterrupt):

@@ -49,14 +49,14 @@ def server(database_server: Postgres, server_folder: Path) -> Iterator[tuple[str
     server = MlflowServer(server_folder, backend=database.uri)
     server.start()
     yield server.uri, database
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture
-def served(project: Project, server: tuple[str, Database]) -> Served:
+def served(project: Project, server: tuple[str, Database], server_folder: Path) -> Served:
     """A project whose runs are in the server, in an experiment of the test's own."""
     uri, database = server
-    return Served(project, database, MLFLOW_TRACKING_URI=uri)
+    return Served(project, database, files=server_folder / "served", MLFLOW_TRACKING_URI=uri)
 
 
 @pytest.fixture

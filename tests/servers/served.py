@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.postgres import Postgres
@@ -29,8 +30,12 @@ class Database:
 class Served(Project):
     """A project whose commands find the server, in an experiment of its own."""
 
-    def __init__(self, project: Project, database: Database, **environment: str) -> None:
+    def __init__(
+        self, project: Project, database: Database, *, files: Path | None = None, **environment: str
+    ) -> None:
+        """``files`` is where the server keeps artifacts, if that is a folder."""
         super().__init__(project.folder)
+        self._files = files
         self._database = database
         self._experiment = f"experiment-{uuid.uuid4().hex[:8]}"
         self.environment = {"MLFLOW_EXPERIMENT_NAME": self._experiment, **environment}
@@ -61,6 +66,13 @@ class Served(Project):
         """Every metric point of the run, as often as it is stored."""
         rows = self._of_run("SELECT key, step, value FROM metrics", self.run.run_id)
         return sorted(tuple(row) for row in rows)
+
+    def artifact(self, path: str) -> Path:
+        """Return where the server keeps an artifact of the run."""
+        uri: str
+        ((uri,),) = self._of_run("SELECT artifact_uri FROM runs", self.run.run_id)
+        assert self._files is not None, uri
+        return self._files / uri.removeprefix("mlflow-artifacts:/") / path
 
     def _of_run(self, query: str, run_id: str) -> list[Any]:
         return self._database.rows(f"{query} WHERE run_uuid = %s", run_id)
