@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.place import machine, workplace
 
-NAMES = ("stall", "whole", "transfer", "frozen", "latest", "resume")
+NAMES = ("stall", "whole", "transfer", "frozen", "latest", "resume", "steps", "points", "long_run")
 
 
 def main() -> None:

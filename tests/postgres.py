@@ -18,9 +18,9 @@ from tests.ports import free_port
 
 USER = "ann"
 _START_S = 60
+_FAST = {"fsync": "off", "full_page_writes": "off"}
+"""The machine does not lose power within a test."""
 _SETTINGS = {
-    "fsync": "off",  # the machine does not lose power within a test
-    "full_page_writes": "off",
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "32MB",
     "unix_socket_directories": "",
@@ -30,7 +30,8 @@ _SETTINGS = {
 class Postgres:
     """A database server; ``password`` is its user's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        self._settings = _SETTINGS if durable else {**_FAST, **_SETTINGS}
         self.port = free_port()
         self.password = f"pass-{secrets.token_hex(8)}"
         self._folder = folder
@@ -56,7 +57,7 @@ class Postgres:
 
     def start(self) -> None:
         """Let it answer, until ``kill``; the port and what is stored stay the same."""
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -120,11 +121,11 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Run a new server; what it stores goes away with it."""
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """Run a new server; what it stores goes away with it; till then it may be ``durable``."""
     # Not in pytest's folder, which other users than this one cannot enter.
     with tempfile.TemporaryDirectory(prefix="mmrun-postgres-") as folder:
-        server = Postgres(Path(folder))
+        server = Postgres(Path(folder), durable=durable)
         server.make()
         server.start()
         try:

@@ -128,7 +128,7 @@ class PointLog:
 
     def acknowledge(self, until: int) -> None:
         """Remember that the server has everything up to ``until``."""
-        write_whole(self._mark, str(until))
+        write_whole(self._mark, str(until), flushed=False)  # an older one does no harm
         self.sent = until
 
     def flush(self) -> None:
