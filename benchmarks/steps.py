@@ -30,6 +30,7 @@ _VARIANTS = {
 }
 _DOWN = "the server down"
 _PATIENCE_S = 120
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 Log = Callable[[dict[str, float], int], object]
 
 
@@ -57,7 +58,7 @@ def _rows(
             words = [uri, variant, str(metrics), str(folder), store]
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.steps", *words],
-                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **_QUIET, "OMP_NUM_THREADS": "1"},
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,

@@ -19,9 +19,9 @@ import mmrun
 from mmrun.config.loading import load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import MmrunError, UsageError
-from mmrun.tracking.journal import read_journals
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, read_holder, read_run_file
+from mmrun.tracking.tail import last_step
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def run_demo(folder: Path) -> None:
     output_dir = _output_dir(experiment, project=project)
     logger.info("dvc repro, and SIGKILL to the training when it is half-way")
     _reproduce_until(project, _half_way(experiment, output_dir))
-    killed_at = _last_step(output_dir)
+    killed_at = last_step(output_dir / "journal")
     logger.info("killed at step %d; the same command again", killed_at)
     _reproduce(project)
     record = _record(output_dir)
@@ -94,17 +94,12 @@ def _half_way(experiment: Experiment, output_dir: Path) -> Callable[[], bool]:
     step = arguments["max_steps"] // 2 + arguments["save_steps"] // 2
 
     def kill() -> bool:
-        holder = read_holder(output_dir) if _last_step(output_dir) >= step else None
+        holder = read_holder(output_dir) if last_step(output_dir / "journal") >= step else None
         if holder is not None:
             os.kill(holder, signal.SIGKILL)
         return holder is not None
 
     return kill
-
-
-def _last_step(output_dir: Path) -> int:
-    journals = read_journals(output_dir / "journal")
-    return max((point.step for points in journals.values() for point in points), default=0)
 
 
 def _reproduce_until(project: Path, kill: Callable[[], bool]) -> None:

@@ -67,6 +67,8 @@ class StoredPoints:
     def wait(self) -> list[Point]:
         """Return the points; those that could not be read in time are missing, with a warning."""
         away_for = 0.0
+        if not self._over.wait(self._pause_s):
+            logger.info("what earlier attempts logged is still being read from the store")
         while not self._over.wait(self._pause_s):
             away_for = away_for + self._pause_s if self._away is not None else 0.0
             if away_for >= self._patience_s:
