@@ -15,8 +15,9 @@ from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.store import Point
+from mmrun.workflows.killed import as_killed
 from mmrun.workflows.overlap import read_earlier
-from mmrun.workflows.past import Past, as_it_ended
+from mmrun.workflows.past import Past
 
 TITLE = "What a resume reads of ten million points"
 _METRICS, _STEPS, _AGAIN = 1000, 10_000, 100
@@ -65,7 +66,7 @@ def main() -> None:
     begun = time.perf_counter()
     earlier = read_earlier(store, run_id, past=past, journal=journal, from_step=from_step)
     overlap = Overlap(earlier.points, from_step=from_step, stored=earlier.stored)
-    as_it_ended(last, journal=journal, saved=None)
+    as_killed(last, journal=journal, saved=None)
     Journal(journal, attempt=2).import_unsent(_line(from_step))
     ready = time.perf_counter()
     count = len(earlier.stored.wait()) if earlier.stored is not None else len(earlier.points)
