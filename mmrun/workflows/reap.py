@@ -138,7 +138,7 @@ def _waits(store: RunStore, run: Run) -> str:
     if not waiting:
         return ""
     sync = f"'mmrun sync {folder}' or the next training sends that"
-    return f"; in {folder} {in_words(waiting)} not sent: {sync}"
+    return f"; not sent from {folder}: {in_words(waiting)}; {sync}"
 
 
 def _whose(left: _Left) -> str:

@@ -17,6 +17,7 @@ from mmrun.workflows.which_experiment import Shelf, find_shelf
 
 _DEAD = "dead"
 _UNKNOWN = "running or dead"
+_UNTOLD = "ended, not told how"
 _CHECKPOINT_TAG = "mmrun.checkpoint."
 _PARENT_TAG = "mlflow.parentRunId"
 
@@ -76,7 +77,7 @@ def runs_command(
     if format == "json":
         name = shelf.experiment.name if shelf.experiment is not None else None
         return json.dumps({"experiment": name, "runs": [*map(asdict, rows)]}, indent=1)
-    return _table(shelf, rows, others=sum(not _is_ours(run) for run in found))
+    return _table(shelf, rows, others=len(found) - len(shown))
 
 
 def state_of(run: Run, life: Life) -> str:
@@ -86,7 +87,9 @@ def state_of(run: Run, life: Life) -> str:
         return RUNNING
     if is_open(run) and life in ("dead", "unknown"):
         return _DEAD if life == "dead" else _UNKNOWN
-    if said in (None, RUNNING):
+    if said == RUNNING:
+        return _UNTOLD
+    if said is None:
         return "begun, never worked on" if run.status == "RUNNING" else run.status.lower()
     return said if run.status == status_of(said) else f"{said} (MLflow: {run.status})"
 
@@ -143,7 +146,7 @@ def _number(text: str | None) -> int:
 def _table(shelf: Shelf, rows: Sequence[Row], *, others: int) -> str:
     if shelf.experiment is None:
         return f"{shelf.nothing}; 'mmrun train' begins one"
-    besides = f"; {_runs(others)} of other programs not shown" if others else ""
+    besides = f"; {_runs(others)} of other kinds not shown" if others else ""
     if not rows:
         return f"experiment {shelf.experiment.name}: no training yet{besides}"
     several = len({row.role for row in rows}) > 1
@@ -206,6 +209,8 @@ def _advice(states: Collection[str]) -> list[str]:
     lines = []
     if _DEAD in states:
         lines.append("dead: 'mmrun train' goes on with such a run, 'mmrun reap' calls it KILLED")
+    if _UNTOLD in states:
+        lines.append(f"{_UNTOLD}: 'mmrun sync OUTPUT_DIR' tells it, else 'mmrun reap'")
     if _UNKNOWN in states:
-        lines.append("running or dead: its process is on another machine; --watch takes 30 s")
+        lines.append("running or dead: its process is not on this machine; --watch waits 30 s")
     return lines

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from mmrun.cli.main import run as mmrun
 from mmrun.tracking.mlflow_store import MlflowStore
+from mmrun.tracking.run_file import RunFile, write_run_file
 from tests.mlflow_server import free_port, mlflow_server
 
 
@@ -110,6 +111,32 @@ def test_a_database_is_tried_and_left_as_it_was(clinic: Clinic) -> None:
     assert files_in(clinic.folder) == before
     (experiment,) = [one for one in store.experiments() if one.name == "mmrun"]
     assert len(store.find(experiment_id=experiment.experiment_id, tags={})) == 1
+
+
+def test_the_experiment_is_that_of_the_folder_s_run(clinic: Clinic) -> None:
+    store = MlflowStore(f"sqlite:///{clinic.folder}/mlflow.db")
+    store.create(experiment="mmrun", name="another", tags={})
+    run = store.create(experiment="moved", name="mine", tags={})
+    store.set_status(run.run_id, "FINISHED")
+    record = RunFile(run_id=run.run_id, tracking_uri=store.uri, experiment_id=run.experiment_id)
+    write_run_file(clinic.folder / "out", record)
+
+    found = clinic.diagnosis("out")
+
+    assert clinic.code == 0
+    assert found["experiment"][0]["fact"].startswith("'moved', id ")
+    assert f"belongs to run {run.run_id}, finished" in found["output folder"][0]["fact"]
+
+
+def test_a_library_that_the_artifact_store_needs_is_named(clinic: Clinic) -> None:
+    uri = f"sqlite:///{clinic.folder}/mlflow.db"
+    MlflowStore(uri)
+    MlflowClient(uri).create_experiment("mmrun", artifact_location="wasbs://c@a.invalid/x")
+
+    found = clinic.one("artifact store")
+
+    assert (clinic.code, found["verdict"]) == (6, "fail")
+    assert found["remedy"].startswith("pip install azure")
 
 
 def test_a_server_is_tried_and_left_as_it_was(clinic: Clinic, server: tuple[str, Path]) -> None:

@@ -116,7 +116,8 @@ def test_what_waits_is_told_with_the_command_that_sends_it(killed: Project) -> N
     done = killed.mmrun("reap")
     synced = killed.mmrun("sync", "out")
 
-    assert "not sent: 'mmrun sync out' or the next training sends that" in done.said
+    assert "; not sent from out: " in done.said
+    assert "; 'mmrun sync out' or the next training sends that" in done.said
     assert synced.code == 0, synced.said
     assert killed.run.status == "KILLED"
 

@@ -69,10 +69,10 @@ def _worked_on(patient: Patient, folder: Path) -> Finding:
         )
     if life == "unknown":
         return warn(
-            f"{fact}: {held_by} has it, or had it when it died",
+            f"{fact}: {held_by.process} has it, or had it when it died",
             "'mmrun runs --watch' tells in 30 s; a training waits as long, and then takes it over",
         )
-    return ok(f"{fact}: {held_by} works on it")
+    return ok(f"{fact}: {held_by.process} works on it")
 
 
 def waiting(patient: Patient) -> Iterator[Finding]:

@@ -65,7 +65,7 @@ def clock(patient: Patient) -> Iterator[Finding]:
 
 
 def experiment(patient: Patient) -> Iterator[Finding]:
-    """Look for the experiment that a training would be recorded in."""
+    """Look for the experiment of the folder's run, else for the one that a new run goes to."""
     given = os.environ.get("MLFLOW_EXPERIMENT_ID")
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or patient.experiment.tracking.experiment
     if patient.store is None:
@@ -74,8 +74,11 @@ def experiment(patient: Patient) -> Iterator[Finding]:
     there = patient.store.experiments()
     by_id = {one.experiment_id: one for one in there}
     found = by_id.get(given) if given else {one.name: one for one in there}.get(name)
-    patient.shelf = found or by_id.get(_DEFAULT)
-    if found is not None:
+    own = by_id.get(patient.run_file.experiment_id) if patient.run_file is not None else None
+    patient.shelf = own or found or by_id.get(_DEFAULT)
+    if own is not None:
+        yield ok(f"{own.name!r}, id {own.experiment_id}, which has the run of the output folder")
+    elif found is not None:
         yield ok(f"{found.name!r}, id {found.experiment_id}")
     elif given:
         yield fail(

@@ -218,6 +218,7 @@ def test_runs_of_other_programs_are_left_alone(store: MemoryStore) -> None:
         ),
         pytest.param("KILLED", "stopped by SIGTERM", "free", "stopped by SIGTERM", id="stopped"),
         pytest.param("RUNNING", "killed", "alive", "running", id="a resume begins"),
+        pytest.param("RUNNING", "running", "free", "ended, not told how", id="server was away"),
         pytest.param("RUNNING", None, "free", "begun, never worked on", id="just opened"),
         pytest.param("RUNNING", None, "alive", "running", id="before the first attempt"),
         pytest.param("FAILED", None, "free", "failed", id="refused at the beginning"),
