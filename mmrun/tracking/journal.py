@@ -196,9 +196,10 @@ class Journal:
     def import_unsent(self, points: Iterable[Point]) -> None:
         """Take over points that came with a checkpoint, except those known here."""
         unknown = {repr(point): point for point in points}
-        first_ms = min((point.timestamp_ms for point in unknown.values()), default=0)
-        for known in _newest(self.folder, not_before_ms=first_ms) if unknown else ():
-            unknown.pop(repr(known), None)
+        stamps = {point.timestamp_ms for point in unknown.values()}
+        for known in _newest(self.folder, not_before_ms=min(stamps)) if stamps else ():
+            if known.timestamp_ms in stamps:
+                unknown.pop(repr(known), None)
             if not unknown:
                 return
         new = list(unknown.values())
