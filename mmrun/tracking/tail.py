@@ -62,6 +62,8 @@ def last_step(folder: Path) -> int:
 class Left:
     """What an attempt wrote down since its record was saved for the last time."""
 
+    until: int
+    """The offset to which it was read."""
     last_step: int = 0
     confirmed: dict[str, list[list[int]]] = field(default_factory=dict)
     diverged: list[Divergence] = field(default_factory=list)
@@ -72,8 +74,8 @@ def read_left(folder: Path, *, attempt: int, after: int) -> Left:
     path = log_path(folder, attempt)
     confirmed: dict[str, list[list[int]]] = {}
     diverged: list[Divergence] = []
-    reached = 0
-    for line, _ in forwards(path, start=after):
+    reached, until = 0, after
+    for line, until in forwards(path, start=after):  # noqa: B007 (the last one counts)
         content = decoded(line, path=path)
         if isinstance(content, dict):
             for key, step in content["confirmed"]:
@@ -81,7 +83,7 @@ def read_left(folder: Path, *, attempt: int, after: int) -> Left:
             for key, step, before, now, because in content.get("diverged", ()):
                 diverged.append(Divergence(key, step, before, now, tuple(because)))
         reached = max([reached, *(step for _, step in _places(content))])
-    return Left(last_step=reached, confirmed=confirmed, diverged=diverged)
+    return Left(until=until, last_step=reached, confirmed=confirmed, diverged=diverged)
 
 
 def _read_whole(path: Path, *, from_step: int) -> Tail:

@@ -40,5 +40,6 @@ def as_killed(last: AttemptRecord, *, journal: Path, saved: Reached | None) -> A
         ended=KILLED,
         to_step=max(steps) if max(steps) > last.from_step else None,
         confirmed=merged([last.confirmed, left.confirmed]),
+        journaled=left.until,
     )
     return with_divergences(closed, left.diverged) if left.diverged else closed

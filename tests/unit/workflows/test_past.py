@@ -176,6 +176,7 @@ def test_what_a_record_has_not_of_its_journal_is_added_when_the_attempt_just_die
     assert (ended.ended, ended.to_step) == ("killed", 14)
     assert ended.confirmed == {"loss": [[12, 12], [14, 14]], "lr": [[14, 14]]}
     assert (ended.diverged, ended.diverged_at, ended.replay) == (2, 13, "diverged@13")
+    assert as_killed(ended, journal=tmp_path, saved=None) == ended
 
 
 def test_points_are_those_of_store_and_journal_each_once(
