@@ -126,9 +126,12 @@ class PointLog:
                 break
         return Batch(points=tuple(points), until=until)
 
-    def acknowledge(self, until: int) -> None:
-        """Remember that the server has everything up to ``until``."""
-        write_whole(self._mark, str(until), flushed=False)  # an older one does no harm
+    def acknowledge(self, until: int, *, flushed: bool = True) -> None:
+        """Remember that the server has everything up to ``until``.
+
+        What is not ``flushed``, a power cut may undo: then it is sent again.
+        """
+        write_whole(self._mark, str(until), flushed=flushed)
         self.sent = until
 
     def flush(self) -> None:

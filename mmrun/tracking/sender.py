@@ -190,7 +190,7 @@ class Sender:
                 self._store.log_points(self._run_id, points)
                 faults.reach("points.sent", step=points[-1].step)
             self.doubles += len(sendable) - len(points)
-            log.acknowledge(batch.until)
+            log.acknowledge(batch.until, flushed=len(batch.points) < _BATCH)  # not while more waits
 
     def _without_doubles(self, points: Sequence[Point], log: PointLog) -> list[Point]:
         """Return what the store does not have yet.
