@@ -2,16 +2,18 @@
 
 import logging
 import os
-import socket
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import requests
+import sqlalchemy
 import urllib3
 from filelock import FileLock
 from mlflow.exceptions import InvalidUrlException, MlflowException
@@ -21,8 +23,9 @@ from mlflow.utils.rest_utils import http_request
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential
 
 from mmrun import faults
-from mmrun.config.masking import hidden, remember, without_secrets
-from mmrun.errors import MmrunError, TrackingError
+from mmrun.config.masking import MASK, hidden, remember, without_secrets
+from mmrun.errors import MmrunError, PluginError, TrackingError
+from mmrun.tracking import s3_errors
 from mmrun.tracking.address import is_database, split_login, sqlite_file, with_sqlite_file
 from mmrun.tracking.store import UnreachableError
 
@@ -35,6 +38,20 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 """MLflow's own variables, set where the user did not."""
+_TO_INSTALL = {
+    "boto3": "'mmrun[s3]'",
+    "botocore": "'mmrun[s3]'",
+    "psycopg": "'mmrun[postgresql]'",
+    "psycopg2": "psycopg2-binary",
+    "google": "google-cloud-storage",
+    "azure": "azure-storage-blob",
+}
+"""What brings a package; of others, the name is tried."""
+_NO = re.compile(
+    "authentication failed|no password supplied|does not exist|no pg_hba.conf entry|Access denied"
+    "|permission denied|Unknown database"
+)
+"""How database servers say that trying again is of no use."""
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -125,26 +142,36 @@ class Connection:
         made.replace(file)
 
     def _knock(self) -> None:
-        """Refuse a database server that is down at once; MLflow would try for minutes."""
-        parts = urlsplit(self.uri)
-        if not is_database(self.uri) or parts.hostname is None or parts.port is None:
+        """Refuse at once a database that is down or says no; MLflow would try for minutes."""
+        if not is_database(self.uri):
             return
-        address = (parts.hostname, parts.port)
+        if urlsplit(self.uri).password == MASK:
+            raise TrackingError(
+                f"{self.shown} is what was recorded of the address, without its password",
+                hint="set MLFLOW_TRACKING_URI to the whole address",
+            )
         try:
-            socket.create_connection(address, timeout=self._patience_s or 1).close()
-        except OSError as error:
-            raise self._unreachable(error) from error
+            engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
+            engine.connect().close()
+        except sqlalchemy.exc.OperationalError as error:
+            told = error.orig or error
+            if _NO.search(str(told)):
+                raise TrackingError(
+                    f"{self.shown} refused the connection: {first_line(told)}",
+                    hint="check user, password and database in MLFLOW_TRACKING_URI",
+                ) from error
+            raise self._unreachable(told) from error
+        except ImportError as error:
+            raise _lacking(error, of=self.shown) from error
 
-    def _translated(self, error: Exception, beneath: Sequence[BaseException]) -> TrackingError:
+    def _translated(self, error: Exception, beneath: Sequence[BaseException]) -> MmrunError:
         if _may_pass(error, beneath):
             return self._unreachable([error, *beneath][-1])
         reason = hidden(str(error).partition("\n")[0])
+        if (told := _of_artifacts([error, *beneath], reason)) is not None:
+            return told
         if status(error) in {401, 403}:
-            return TrackingError(
-                f"{self.shown} refused the request: {reason}",
-                hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for 'Invalid Host "
-                "header' start the server with --allowed-hosts",
-            )
+            return self._not_allowed(status(error), reason)
         if "maintenance mode" in reason:
             return TrackingError(
                 f"MLflow no longer keeps runs in plain folders: {self.shown}",
@@ -157,11 +184,57 @@ class Connection:
             )
         return TrackingError(f"the tracking store {self.shown} refused: {reason}")
 
+    def _not_allowed(self, status: int | None, reason: str) -> TrackingError:
+        if "Invalid Host" in reason:
+            return TrackingError(
+                f"{self.shown} refused the request: {reason}",
+                hint="start the server with --allowed-hosts and the name that is used here",
+            )
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        if status == HTTPStatus.FORBIDDEN:
+            asked = reason.partition("API request to endpoint ")[2].partition(" ")[0] or reason
+            return TrackingError(
+                f"{self.shown} does not allow {user or 'this user'} to do that: {asked}",
+                hint="ask its administrator for the permission EDIT on the experiment",
+            )
+        problem = f"does not know {user} with this password" if user else "asks for a login"
+        return TrackingError(
+            f"{self.shown} {problem}",
+            hint="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+
     def _unreachable(self, root: BaseException) -> UnreachableError:
         return UnreachableError(
             f"the tracking server at {self.shown} does not answer: {first_line(root)}",
             hint="start the server, or set MLFLOW_TRACKING_URI to one that runs",
         )
+
+
+def _of_artifacts(errors: Sequence[BaseException], reason: str) -> MmrunError | None:
+    """Return what a store of files says, where it is one of its own and MLflow asks it itself."""
+    if any(s3_errors.is_away(error) for error in errors):
+        return UnreachableError(
+            f"the artifact store does not answer: {reason}",
+            hint="check that it runs, and MLFLOW_S3_ENDPOINT_URL",
+        )
+    if any(s3_errors.is_refusal(error) for error in errors):
+        return TrackingError(
+            f"the artifact store refused the request: {reason}",
+            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to those of somebody who may "
+            "read and write there",
+        )
+    for error in errors:
+        if isinstance(error, ImportError):
+            return _lacking(error, of="the artifact store")
+    return None
+
+
+def _lacking(error: ImportError, *, of: str) -> PluginError:
+    package = (error.name or "").partition(".")[0] or "that MLflow needs for it"
+    return PluginError(
+        f"{of} needs the package {package}, which is not installed",
+        hint=f"pip install {_TO_INSTALL.get(package, package)}",
+    )
 
 
 def _prepare_mlflow(*, user: str | None, password: str | None) -> None:

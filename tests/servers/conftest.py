@@ -56,7 +56,7 @@ def server(database_server: Postgres, server_folder: Path) -> Iterator[tuple[str
 def served(project: Project, server: tuple[str, Database], server_folder: Path) -> Served:
     """A project whose runs are in the server, in an experiment of the test's own."""
     uri, database = server
-    return Served(project, database, files=server_folder / "served", MLFLOW_TRACKING_URI=uri)
+    return Served(project, database, {"MLFLOW_TRACKING_URI": uri}, files=server_folder / "served")
 
 
 @pytest.fixture

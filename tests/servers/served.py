@@ -1,7 +1,7 @@
 """A project whose runs are recorded in PostgreSQL, most often by a server in front of it."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,12 @@ class Served(Project):
     """A project whose commands find the server, in an experiment of its own."""
 
     def __init__(
-        self, project: Project, database: Database, *, files: Path | None = None, **environment: str
+        self,
+        project: Project,
+        database: Database,
+        environment: Mapping[str, str],
+        *,
+        files: Path | None = None,
     ) -> None:
         """``files`` is where the server keeps artifacts, if that is a folder."""
         super().__init__(project.folder)

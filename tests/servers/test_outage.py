@@ -49,7 +49,7 @@ def slow(project: Project, mortal_database: Database, mortal: MlflowServer) -> S
     project.change("    d_model: 32\n", "    d_model: 128\n")
     project.change("    encoder_ffn_dim: 64\n", "    encoder_ffn_dim: 1024\n")
     project.change("  metric_for_best_model: eval_loss\n", "")
-    return Served(project, mortal_database, MLFLOW_TRACKING_URI=mortal.uri)
+    return Served(project, mortal_database, {"MLFLOW_TRACKING_URI": mortal.uri})
 
 
 def assert_nothing_is_missing(slow: Served) -> None:
