@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.leaks import contents, with_secret
 from tests.mlflow_server import free_port, mlflow_server
 from tests.recovery.project import Done, Project, write_small_data
 
@@ -99,9 +100,7 @@ def install_plugin(folder: Path) -> Path:
 
 
 def files(scene: Scene) -> Mapping[str, bytes]:
-    paths = (path for path in scene.project.folder.rglob("*") if path.is_file())
-    read = {str(path.relative_to(scene.project.folder)): path.read_bytes() for path in paths}
-    return {name: content for name, content in read.items() if name not in OWN}
+    return contents(scene.project.folder, but=OWN)
 
 
 def test_the_scene_is_what_it_should_be(scene: Scene) -> None:
@@ -134,16 +133,14 @@ def test_the_scene_is_what_it_should_be(scene: Scene) -> None:
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_file_has_a_secret_in_it(scene: Scene, secret: str) -> None:
-    with_it = [name for name, content in files(scene).items() if secret.encode() in content]
-
-    assert with_it == []
+    assert with_secret(files(scene), [secret]) == []
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_no_command_says_a_secret(scene: Scene, secret: str) -> None:
-    saying = [name for name, done in scene.said.items() if secret in done.said]
+    said = {name: done.said.encode() for name, done in scene.said.items()}
 
-    assert saying == []
+    assert with_secret(said, [secret]) == []
 
 
 def test_the_records_show_that_there_was_one(scene: Scene) -> None:

@@ -72,6 +72,10 @@ class Served(Project):
         rows = self._of_run("SELECT key, step, value FROM metrics", self.run.run_id)
         return sorted(tuple(row) for row in rows)
 
+    def dump(self) -> bytes:
+        """Return everything that the database holds, as text."""
+        return self._database.server.dump(self._database.name)
+
     def artifact(self, path: str) -> Path:
         """Return where the server keeps an artifact of the run."""
         uri: str
