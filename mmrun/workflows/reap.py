@@ -8,13 +8,14 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmrun.errors import MmrunError, TrackingError
 from mmrun.tracking import launcher
 from mmrun.tracking.attempts import AttemptRecord
-from mmrun.tracking.lease import BEAT_S, Holder, Lease, holder
+from mmrun.tracking.lease import BEAT_S, Holder, Lease, folder_lock, holder
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.signs_of_life import life_of, watch
 from mmrun.tracking.store import Run, RunStore, UnreachableError
@@ -25,8 +26,8 @@ from mmrun.workflows.which_experiment import find_shelf
 
 logger = logging.getLogger(__name__)
 
-_NO_FOLDER = Path("/nonexistent")
-"""The output folder of a run that was trained on another machine."""
+_NOWHERE = Path("/nonexistent")
+"""What stands for the output folder of a run that was trained on another machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,41 +101,41 @@ def _reap(store: RunStore, left: _Left, *, dry_run: bool) -> str:
     name = _name(left.run)
     if dry_run:
         return f"{name}: would be closed; {_whose(left)}"
+    folder = _folder_here(last_record(store, left.run.run_id))
     try:
-        with Lease(store, left.run.run_id, gone=left.died):
+        with ExitStack() as held:
+            if folder is not None:  # whoever trains there offline holds nothing of the store
+                held.enter_context(folder_lock(folder))
+            held.enter_context(Lease(store, left.run.run_id, gone=left.died))
             now = store.read(left.run.run_id)
             if not is_open(now):
                 return f"{name}: left alone, it has ended meanwhile"
-            return f"{name}: {_close(store, now)}; {_whose(left)}{_waits(store, now)}"
+            said = say_over(store, now, journal=(folder or _NOWHERE) / "journal")
+            return f"{name}: {said}; {_whose(left)}{_waits(folder)}"
     except UnreachableError:
         raise
     except TrackingError as error:
         return f"{name}: left alone: {error}"
 
 
-def _close(store: RunStore, run: Run) -> str:
-    journal = _folder_here(last_record(store, run.run_id)) / "journal"
-    return say_over(store, run, journal=journal)
-
-
-def _folder_here(last: AttemptRecord | None) -> Path:
+def _folder_here(last: AttemptRecord | None) -> Path | None:
     """Return the output folder of the run's last attempt, where that is on this machine."""
     if last is None or last.host != socket.gethostname():
-        return _NO_FOLDER
+        return None
     written = last.config.get("training", {}).get("output_dir")
-    folder = Path(written) if isinstance(written, str) else _NO_FOLDER
+    if not isinstance(written, str):
+        return None
     try:
-        run_file = read_run_file(folder)
+        run_file = read_run_file(Path(written))
     except MmrunError as error:
-        logger.debug("%s is not looked at: %s", folder, error)
-        return _NO_FOLDER
-    return folder if run_file is not None and run_file.run_id == last.run_id else _NO_FOLDER
+        logger.debug("%s is not looked at: %s", written, error)
+        return None
+    return Path(written) if run_file is not None and run_file.run_id == last.run_id else None
 
 
-def _waits(store: RunStore, run: Run) -> str:
+def _waits(folder: Path | None) -> str:
     """Return the advice for what the run's folder on this machine has not sent."""
-    folder = _folder_here(last_record(store, run.run_id))
-    waiting = unsent(folder) if folder != _NO_FOLDER else {}
+    waiting = unsent(folder) if folder is not None else {}
     if not waiting:
         return ""
     sync = f"'mmrun sync {folder}' or the next training sends that"

@@ -184,3 +184,15 @@ def test_a_run_whose_process_is_on_another_machine_is_watched_first(killed: Proj
     assert "process" in done.said
     assert "on node7 is gone" in done.said
     assert killed.run.status == "KILLED"
+
+
+def test_the_doctor_tells_a_run_that_no_server_knows_from_one_that_is_lost(
+    project: Project,
+) -> None:
+    project.train_to_the_end("--offline", "--max_steps", "2")
+
+    done = project.mmrun("doctor", "--config_path", "experiment.yaml")
+
+    assert done.code == 0, done.said
+    assert "which no server knows yet; try: 'mmrun sync out' makes it there" in done.said
+    assert "not sent yet: 1 attempt and " in done.said

@@ -16,6 +16,7 @@ from mmrun.workflows.checkpoints.sizes import in_words as bytes_in_words
 from mmrun.workflows.doctor.finding import Finding, fail, failed, ok, warn
 from mmrun.workflows.doctor.patient import Patient
 from mmrun.workflows.ending import read_ending
+from mmrun.workflows.offline import unknown_run
 from mmrun.workflows.output_folder import in_words, refuse_foreign, unsent
 from mmrun.workflows.runs import state_of
 
@@ -44,6 +45,11 @@ def run_here(patient: Patient) -> Iterator[Finding]:
         )
     elif patient.run_file is None:
         yield ok(f"{folder} belongs to no run yet")
+    elif unknown_run(folder) is not None:
+        yield warn(
+            f"{folder} belongs to run {patient.run_file.run_id}, which no server knows yet",
+            f"'mmrun sync {folder}' makes it there",
+        )
     elif patient.store is None:
         yield warn(
             f"{folder} belongs to run {patient.run_file.run_id}, which cannot be asked for now",

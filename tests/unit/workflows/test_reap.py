@@ -11,7 +11,7 @@ import pytest
 
 from mmrun.tracking import launcher
 from mmrun.tracking.attempts import AttemptRecord, Start
-from mmrun.tracking.lease import Lease, holder
+from mmrun.tracking.lease import Lease, folder_lock, holder
 from mmrun.tracking.process import ProcessId, this_process
 from mmrun.tracking.run_file import RunFile, write_run_file
 from mmrun.tracking.store import Run
@@ -184,6 +184,20 @@ def test_an_end_that_waits_on_this_disk_is_told(
 
     assert store.read(run.run_id).status == "FINISHED"
     assert "finished, which could not be told when it ended" in said
+
+
+def test_a_run_in_whose_folder_somebody_works_is_left_alone(
+    store: MemoryStore, run: Run, tmp_path: Path
+) -> None:
+    held(store, run, DEAD)
+    save_record(store, record(run, output_dir=tmp_path))
+    write_run_file(tmp_path, RunFile(run_id=run.run_id, tracking_uri="memory:", experiment_id="0"))
+
+    with folder_lock(tmp_path):  # as an offline training does
+        (said,) = reap(store)
+
+    assert store.read(run.run_id).status == "RUNNING"
+    assert f"left alone: {tmp_path} is in use by" in said
 
 
 def test_a_run_that_died_before_its_first_attempt_is_closed(store: MemoryStore, run: Run) -> None:
