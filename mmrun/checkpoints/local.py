@@ -72,7 +72,8 @@ class LocalCheckpoints:
         """Make ``partial`` the checkpoint of its step and return its manifest.
 
         Where a checkpoint of this step stands already, it stays if it is this attempt's or still
-        counts in ``lineage`` (``partial`` then goes); a superseded or broken one is moved away.
+        counts in ``lineage`` (``partial`` then goes); a superseded or broken one is moved away, and
+        one that an attempt before had no time to evaluate.
         ``constant`` and ``before`` say which files are shared: see ``manifest.with_shared``.
         """
         if partial != self.folder / f".{folder_name(description.step)}.partial":
@@ -116,7 +117,10 @@ class LocalCheckpoints:
         standing = manifests.read(self.path(name))
         known = lineage and not is_superseded(Saved.of(standing, name=name), lineage)
         mine = standing.run_id == manifest.run_id
-        if mine and (known or standing.attempt == manifest.attempt):
+        evaluated = (
+            manifest.attempt > standing.attempt and manifest.metrics and not standing.metrics
+        )
+        if mine and not evaluated and (known or standing.attempt == manifest.attempt):
             return standing
         self._set_aside(name, standing)
         return None

@@ -48,6 +48,12 @@ class Loop(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
 
+    def on_prediction_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave the evaluation to the next attempt when this one is to stop: it may take long."""
+        self._trainer.evaluation.go_on_or_stop()
+
     def on_epoch_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:

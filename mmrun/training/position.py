@@ -9,11 +9,13 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from mmrun.data.start import Start
 from mmrun.errors import CheckpointError
 
 FORMAT = 2
+Left = Literal["step", "epoch"]
 NAME = "mmrun_state.json"
 
 
@@ -28,6 +30,8 @@ class Position:
     """Samples of that epoch that were trained on, over all processes."""
     epoch_done: bool
     """Whether the end of that epoch (log line, evaluation) was passed too."""
+    evaluation_left: Left | None = None
+    """Of what the evaluation was begun, and left to the next attempt."""
     running_losses: tuple[float, ...] = (0.0,)
     """Sum of the losses since the last log line, of each process."""
     total_loss: float = 0.0

@@ -31,6 +31,7 @@ from mmrun import faults
 from mmrun.data.sampler import EpochSampler
 from mmrun.training.best import best_so_far
 from mmrun.training.collective import agreed, gathered
+from mmrun.training.evaluation import Evaluation, EvaluationStopped
 from mmrun.training.generators import (
     GeneratorStates,
     generator_states_kept,
@@ -41,6 +42,7 @@ from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.ordering import Ordering
 from mmrun.training.position import (
     Entry,
+    Left,
     Position,
     enter,
     foreign_position,
@@ -89,10 +91,13 @@ class ResumableTrainer(Seq2SeqTrainer):
         self.stay_stopped = False
         """Whether a training that early stopping had ended is to stay so."""
         self._stopping = False
+        self.evaluation = Evaluation(self.act_on_wish)
+        self._evaluation_left: Left | None = None
         self._before: Position | None = None
         self._entry: Entry | None = None
         self._epoch = 0
         self.epoch_done = False
+        self._at_epoch_end = False
         self._samples = 0
         self._batches = 0
         self._restore_generators: Callable[[], None] | None = None
@@ -109,7 +114,8 @@ class ResumableTrainer(Seq2SeqTrainer):
     def go_on(self, checkpoint: Path | None) -> None:
         """Train from ``checkpoint``, or from step 0, to the end."""
         self._enter(checkpoint)
-        self._saved_step = self._before.step if self._before is not None else None
+        before = self._before
+        self._saved_step = None if before is None or before.evaluation_left else before.step
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def total_steps(self, checkpoint: Path | None) -> int:
@@ -235,7 +241,7 @@ class ResumableTrainer(Seq2SeqTrainer):
     def _run_epoch(self, **loop: Any) -> None:  # type: ignore[override]
         """Run an epoch, or what an earlier attempt left of it."""
         self._epoch = loop["epoch"]
-        self.epoch_done = False
+        self._at_epoch_end = self.epoch_done = False
         entry = self._entry
         self._batches = 0
         if entry is None or self._before is None or entry.epoch != self._epoch:
@@ -244,7 +250,11 @@ class ResumableTrainer(Seq2SeqTrainer):
             super()._run_epoch(**loop)
             return
         self._samples = entry.start.done
+        self._restore_generators = partial(self._load_rng_state, loop["resume_from_checkpoint"])
+        if self._before.evaluation_left == "step" and self._evaluates_here():
+            self._evaluate_what_was_left(loop)
         over = self.stay_stopped or self.state.global_step >= self.state.max_steps
+        over = over or self.control.should_training_stop
         if entry.nothing_left or over:
             if not self._before.epoch_done:
                 self._end_epoch(loop)
@@ -257,7 +267,6 @@ class ResumableTrainer(Seq2SeqTrainer):
         loop["steps_trained_in_current_epoch"] = 0
         loop["steps_in_epoch"] = left
         loop["num_update_steps_per_epoch"] = math.ceil(left / accumulation)
-        self._restore_generators = partial(self._load_rng_state, loop["resume_from_checkpoint"])
         super()._run_epoch(**loop)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
@@ -276,6 +285,25 @@ class ResumableTrainer(Seq2SeqTrainer):
         # The attempt before died between the checkpoint of the last step and the epoch's end.
         self._load_rng_state(loop["resume_from_checkpoint"])
         self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+        if self._before is not None and self._before.evaluation_left == "epoch":
+            self.control.should_save = True
+        self._log_save_evaluate_again(loop)
+
+    def _evaluates_here(self) -> bool:
+        """Whether the intervals of today have an evaluation after this step."""
+        step, every = self.state.global_step, self.state.eval_steps
+        at_step = step >= self.state.max_steps or step % every == 0
+        return bool(self.args.eval_strategy == "steps" and at_step)
+
+    def _evaluate_what_was_left(self, loop: Mapping[str, Any]) -> None:
+        """Do the evaluation that the attempt before left, and save its step again, with it."""
+        self._load_rng_state(loop["resume_from_checkpoint"])  # a new one takes its place
+        self._restore_generators = GeneratorStates.now().restore
+        self.control.should_evaluate = self.control.should_save = True
+        self._log_save_evaluate_again(loop)
+
+    def _log_save_evaluate_again(self, loop: Mapping[str, Any]) -> None:
+        """Do what belongs after the step that the attempt before did last."""
         self._maybe_log_save_evaluate(
             self._tr_loss,
             self._before.grad_norm if self._before else None,
@@ -310,6 +338,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         """
         if self._stopping:
             return False
+        self._at_epoch_end = True
         here = Position(step=self.step, epoch=self._epoch, samples=self._samples, epoch_done=False)
         self.epoch_done = enter(here, **self._loader_shape()).nothing_left
         return True
@@ -380,7 +409,10 @@ class ResumableTrainer(Seq2SeqTrainer):
         faults.reach("evaluation", step=self.state.global_step)
         # Evaluating must not move the generators: training goes on alike with any eval_steps.
         with generator_states_kept():
-            metrics: dict[str, float] = super()._evaluate(*arguments, **options)
+            metrics = self.evaluation.run(
+                lambda: super(ResumableTrainer, self)._evaluate(*arguments, **options),
+                to_the_end=bool(options.get("skip_scheduler")),
+            )
         self._evaluated = (self.state.global_step, dict(metrics))
         return metrics
 
@@ -396,7 +428,12 @@ class ResumableTrainer(Seq2SeqTrainer):
         if grad_norm is not None:
             self._grad_norm = float(grad_norm)
         self._learning_rate = options.get("learning_rate", self._learning_rate)
-        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, **options)
+        try:
+            super()._maybe_log_save_evaluate(tr_loss, grad_norm, *rest, **options)
+        except EvaluationStopped:
+            self._evaluation_left = "epoch" if self._at_epoch_end else "step"
+            self.epoch_done = False
+            self.control.should_training_stop = True
 
     # Saving
 
@@ -476,6 +513,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             epoch=self._epoch,
             samples=min(self._samples, len(self.train_dataset)),
             epoch_done=self.epoch_done,
+            evaluation_left=self._evaluation_left,
             running_losses=tuple(running_losses),
             total_loss=float(self._total_loss_scalar),
             counted_from=self._before.counted_from if self._before else 0,

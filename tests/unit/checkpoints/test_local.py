@@ -64,6 +64,20 @@ def test_a_later_attempt_keeps_the_checkpoint_that_it_started_from(place: Place)
     assert not partial.exists()
 
 
+def test_one_that_could_not_be_evaluated_makes_room_for_the_same_step_with_its_metrics(
+    place: Place,
+) -> None:
+    place.save(5)
+    partial = write_files(place.local.partial(5), step=5)
+    evaluated = description(5, attempt=2, metrics={"eval_loss": 1.0})
+
+    made = place.local.finish(partial, evaluated, lineage=[(1, 0), (2, 5)])
+
+    assert (made.attempt, made.metrics) == (2, {"eval_loss": 1.0})
+    assert (place.local.folder / "superseded/a1/checkpoint-5").is_dir()
+    assert place.on_disk() == ["checkpoint-5"]
+
+
 def test_a_superseded_one_makes_room_for_a_later_attempt(place: Place) -> None:
     place.save(10)
 
