@@ -135,6 +135,7 @@ def fail(session: "Session", error: BaseException) -> BaseException:
         session.publisher.stop()
         session.sender.stop()  # another process writes to the run now
         return error
+    session.attempt.reached(session.trainer.step)
     if isinstance(error, KeyboardInterrupt):
         _stop_at_once(session)
         return error
@@ -166,7 +167,7 @@ def _failure(session: "Session", error: BaseException) -> Failure:
         hint="" if known is None else known.hint,
         trace="".join(traceback.format_exception(error)),
         record=session.attempt.record,
-        step=session.trainer.step,
+        step=max(session.trainer.step, session.beginning.step),
         time_ms=round(time.time() * 1000),
         resumes_from=begun if saved is None else saved.step,
     )

@@ -201,6 +201,11 @@ class Project:
         return run
 
     @property
+    def description(self) -> str:
+        """What MLflow's page shows of the run as its description."""
+        return self.run.tags["mlflow.note.content"]
+
+    @property
     def points(self) -> Sequence[tuple[str, int, float]]:
         """Every metric point of the database, as often as it is stored."""
         return self._rows("SELECT key, step, value FROM metrics ORDER BY key, step")
