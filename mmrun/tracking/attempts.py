@@ -194,8 +194,13 @@ class Stored(Protocol):
         """By metric, the step up to which there is something."""
         ...
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of them could be read, when that is over."""
+        ...
+
     def wait(self) -> Sequence[Point]:
-        """Return the points once they are here."""
+        """Return the points once they are here, as far as they could be read."""
         ...
 
 
@@ -227,7 +232,10 @@ class Overlap:
         self._confirmed: set[tuple[str, int]] = set()
         self._ranges: dict[str, list[list[int]]] = {}
         self._changed: set[str] = set()
+        self._met_again: dict[str, list[list[int]]] = {}
         self.divergences: list[Divergence] = []
+        self.unknown = range(0)
+        """Steps for which the store may have more than could be read."""
 
     def is_over(self, step: int) -> bool:
         """Whether no earlier attempt has logged anything for ``step`` or a later one."""
@@ -241,6 +249,8 @@ class Overlap:
         """
         if self._stored is not None and point.step <= self._stored.last_steps.get(point.key, -1):
             self._earlier = self._newest([*self._earlier.values(), *self._stored.wait()])
+            if not self._stored.whole:
+                self.unknown = range(self._from_step, self._last_step + 1)
             self._stored = None
             self._changed.update(key for key, _ in self._confirmed)
         place = (point.key, point.step)
@@ -256,6 +266,11 @@ class Overlap:
             Divergence(point.key, point.step, earlier.value, point.value, because)
         )
         return "diverge"
+
+    def meet_again(self, points: Iterable[Point]) -> None:
+        """Take note of points that the store had all the same, as was found when they were sent."""
+        for point in points:
+            self._met_again.setdefault(point.key, []).append([point.step, point.step])
 
     def confirmed(self) -> dict[str, list[list[int]]]:
         """Return by metric the ranges of steps that were confirmed.
@@ -273,7 +288,10 @@ class Overlap:
             else:
                 self._ranges[key].append([step, step])
                 open_ranges.add(key)
-        return {key: [list(one) for one in ranges] for key, ranges in self._ranges.items()}
+        ranges = {key: [list(one) for one in known] for key, known in self._ranges.items()}
+        for key, met_again in self._met_again.items():
+            ranges[key] = [*ranges.get(key, []), *met_again]
+        return ranges
 
     def _newest(self, points: Iterable[Point]) -> dict[tuple[str, int], Point]:
         by_time = sorted(points, key=lambda point: point.timestamp_ms)

@@ -30,6 +30,10 @@ class Elsewhere:
         self._newest: Mapping[str, Point] | None = None
         self._stored: dict[str, _Stretch] = {}
 
+    def widen(self, from_step: int) -> None:
+        """Look for points of this step on, whoever may have sent them."""
+        self._from_step = min(self._from_step, from_step)
+
     def forget(self) -> None:
         """Ask the store anew from now on: it may have got more."""
         self._newest = None

@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -68,6 +68,8 @@ class Sender:
         self._left_out: dict[str, str] = {}
         self._tags: dict[str, str] = {}
         self._told: Mapping[str, str] = {}
+        self._unknown = range(0)
+        self._meet_again: Callable[[Sequence[Point]], None] = lambda _: None
         self._thread = threading.Thread(target=self._work, name="mmrun-sender", daemon=True)
         self.doubles = 0
         """Points that the store had from an attempt in another folder."""
@@ -93,6 +95,16 @@ class Sender:
         self._turn_s = sys.getswitchinterval()
         sys.setswitchinterval(min(self._turn_s, _TURN_S))
         self._thread.start()
+
+    def compare(self, steps: range, meet_again: Callable[[Sequence[Point]], None]) -> None:
+        """Look in the store, too, for what the journal's own attempt logs for ``steps``.
+
+        It could not learn what was logged for them before. ``meet_again`` is told which of its
+        points were.
+        """
+        self._elsewhere.widen(steps.start)
+        self._meet_again = meet_again
+        self._unknown = steps
 
     def tag(self, name: str, value: str) -> None:
         """Set a tag of the run as soon as the server takes it; any thread may call this."""
@@ -185,7 +197,7 @@ class Sender:
         self._elsewhere.forget()  # what the log before had may be stored now
         while not self._stopping and (batch := log.batch(limit=_BATCH)).until > log.sent:
             sendable = [point for point in batch.points if self._sendable(point)]
-            points = sendable if log is self._own else self._without_doubles(sendable, log)
+            points = self._without_doubles(sendable, log)
             if points:
                 self._store.log_points(self._run_id, points)
                 faults.reach("points.sent", step=points[-1].step)
@@ -197,11 +209,17 @@ class Sender:
 
         Where it has an older point, the attempt met that value again without knowing of it.
         """
-        found = [(point, self._elsewhere.find(point)) for point in points]
+        found = [(point, self._there(point, log)) for point in points]
         met_again = [p for p, there in found if there and there.timestamp_ms < p.timestamp_ms]
-        if met_again and not log.carried:
+        if met_again and log is self._own:
+            self._meet_again(met_again)
+        elif met_again and not log.carried:
             log.confirm(met_again, later=True)  # before these points count as sent
         return [point for point, there in found if there is None]
+
+    def _there(self, point: Point, log: PointLog) -> Point | None:
+        own = log is self._own and point.step not in self._unknown
+        return None if own else self._elsewhere.find(point)
 
     def _sendable(self, point: Point) -> bool:
         if math.isinf(point.value):  # MLflow would store 1.8e308

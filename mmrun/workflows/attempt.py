@@ -111,11 +111,19 @@ class Attempt:
         """Return what is to be logged of a step that earlier attempts did; write down the rest."""
         known_divergences = len(self._overlap.divergences)
         decisions = [(point, self._overlap.decide(point)) for point in line]
+        if self._overlap.unknown:
+            self._sender.compare(self._overlap.unknown, self._meet_again)
         if found := self._overlap.divergences[known_divergences:]:
             self._diverge(found, first=not known_divergences)
         if known := [point for point, decision in decisions if decision == "confirm"]:
             self._journal.confirm(known)
         return [point for point, decision in decisions if decision != "confirm"]
+
+    def _meet_again(self, points: Sequence[Point]) -> None:
+        """Confirm what was found in the store only when it was sent."""
+        with self._one_line:
+            self._overlap.meet_again(points)
+            self._journal.own.confirm(points, later=True)
 
     def _diverge(self, found: Sequence[Divergence], *, first: bool) -> None:
         """Write down, tell the store, and say once what came out otherwise than before."""

@@ -6,7 +6,6 @@ background: a history may be long, and training need not wait before it comes to
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,9 @@ from mmrun.tracking.tail import read_tail
 from mmrun.workflows.past import Past
 
 logger = logging.getLogger(__name__)
+
+_PAUSE_S = 1.0
+"""So long the training waits before it says what for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +37,9 @@ class StoredPoints:
     """Points of the store from a step on, read by threads of their own."""
 
     def __init__(
-        self,
-        store: RunStore,
-        run_id: str,
-        *,
-        newest: Mapping[str, Point],
-        from_step: int,
-        patience_s: float = 30.0,
-        pause_s: float = 1.0,
+        self, store: RunStore, run_id: str, *, newest: Mapping[str, Point], from_step: int
     ) -> None:
-        """Begin to read; ``newest`` is the last point of each metric that the run has.
-
-        While a server is away that was there a moment ago, who needs the points waits for it, but
-        not for longer than ``patience_s``.
-        """
+        """Begin to read; ``newest`` is the last point of each metric that the run has."""
         self.last_steps = {
             key: point.step for key, point in newest.items() if point.step >= from_step
         }
@@ -56,49 +47,37 @@ class StoredPoints:
         self._store = store
         self._run_id = run_id
         self._from_step = from_step
-        self._patience_s = patience_s
-        self._pause_s = pause_s
         self._read: dict[str, Sequence[Point]] = {}
-        self._away: UnreachableError | None = None
-        self._given_up = False
         self._over = threading.Event()
         self._result = beside(self._work)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of them could be read."""
+        return self._read.keys() == self.last_steps.keys()
+
     def wait(self) -> list[Point]:
-        """Return the points; those that could not be read in time are missing, with a warning."""
-        away_for = 0.0
-        if not self._over.wait(self._pause_s):
+        """Return the points once they are read; fewer, with a warning, where the server is away."""
+        if not self._over.wait(_PAUSE_S):
             logger.info("what earlier attempts logged is still being read from the store")
-        while not self._over.wait(self._pause_s):
-            away_for = away_for + self._pause_s if self._away is not None else 0.0
-            if away_for >= self._patience_s:
-                self._given_up = True
-                logger.warning(
-                    "%s; what earlier attempts logged beyond step %d is not known, and may be "
-                    "logged twice: 'mmrun history' shows the last",
-                    self._away,
-                    self._from_step,
-                )
-                break
-        else:
-            self._result()  # raises what went wrong
-        return [point for points in list(self._read.values()) for point in points]
+        self._result()  # raises what went wrong
+        return [point for points in self._read.values() for point in points]
 
     def _work(self) -> None:
         try:
-            while (left := self.last_steps.keys() - self._read.keys()) and not self._given_up:
-                try:
-                    at_once(self._read_one, left)
-                except UnreachableError as error:
-                    self._away = error
-                    time.sleep(self._pause_s)
+            at_once(self._read_one, self.last_steps)
+        except UnreachableError as away:
+            logger.warning(
+                "%s; what is logged from step %d on is compared when it is sent",
+                away,
+                self._from_step,
+            )
         finally:
             self._over.set()
 
     def _read_one(self, key: str) -> None:
         last = self.last_steps[key]
         self._read[key] = self._store.between(self._run_id, key, first=self._from_step, last=last)
-        self._away = None
 
 
 def read_earlier(

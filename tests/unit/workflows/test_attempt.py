@@ -6,7 +6,7 @@ import pytest
 
 from mmrun.checkpoints.manifest import Selection
 from mmrun.checkpoints.policy import Saved
-from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
+from mmrun.tracking.attempts import AttemptRecord, Overlap, Start, Stored
 from mmrun.tracking.journal import Clock, Journal, read_confirmed
 from mmrun.tracking.replay import Change, Changes, Divergence, Explanation
 from mmrun.tracking.sender import Sender
@@ -31,6 +31,7 @@ class Recorded:
         earlier: tuple[Point, ...] = (),
         changes: Changes | None = None,
         replay: str | None = None,
+        stored: Stored | None = None,
     ) -> None:
         self.store = MemoryStore()
         self.run_id = self.store.create(experiment="tests", name=None, tags={}).run_id
@@ -59,6 +60,7 @@ class Recorded:
                 earlier,
                 from_step=start.from_step,
                 explanation=Explanation(started={1: 0, 2: 5000}, changes=changes or {}),
+                stored=stored,
             ),
             clock=Clock(after_ms=5000),
             circumstances=["torch 2.12 → 2.13"],
@@ -117,6 +119,47 @@ def test_a_record_says_how_much_of_the_journal_it_knows(tmp_path: Path) -> None:
     assert (record.to_step, record.journaled) == (5, size)
     recorded.end()
     assert record.latest_ms == recorded.store.points[recorded.run_id][0].timestamp_ms
+
+
+class Unreadable:
+    """Points of the store that could not be read when they were needed."""
+
+    def __init__(self) -> None:
+        self.last_steps = {"loss": 30}
+        self.whole = False
+
+    def wait(self) -> list[Point]:
+        return []
+
+
+def test_what_could_not_be_compared_before_is_compared_when_it_is_sent(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path, number=2, stored=Unreadable())
+    recorded.store.log_points(recorded.run_id, [point(1.0, step=s, at=100 + s) for s in (15, 25)])
+
+    for step, value in ((15, 1.0), (20, 1.0), (25, 2.0), (35, 1.0)):
+        recorded.attempt.log({"loss": value}, step)
+    recorded.end()
+
+    record = last_record(recorded.store, recorded.run_id)
+    assert record is not None
+    assert record.confirmed == {"loss": [[15, 15]]}
+    assert read_confirmed(tmp_path)[2] == {"loss": [[15, 15]]}
+    assert recorded.values("loss") == [(15, 1.0), (20, 1.0), (25, 1.0), (25, 2.0), (35, 1.0)]
+    assert recorded.sender.doubles == 1
+
+
+def test_of_any_number_of_steps_the_last_ones_are_known(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    for step in range(1000):
+        recorded.attempt.log({"loss": 1.5}, step)
+
+    recorded.attempt.log({"loss": 1.5, "epoch": 1.0}, 999)
+    recorded.attempt.log({"mmrun/upload_s": 1.5}, 3)
+    recorded.end()
+
+    assert len(recorded.values("loss")) == 1000
+    assert recorded.values("epoch") == [(999, 1.0)]
+    assert recorded.values("mmrun/upload_s") == [(3, 1.5)]
 
 
 def test_an_attempt_that_logs_nothing_leaves_an_empty_journal(tmp_path: Path) -> None:

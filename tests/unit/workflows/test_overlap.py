@@ -128,11 +128,9 @@ def test_the_time_of_the_last_record_counts(store: SlowStore, run: Run, tmp_path
     assert found.newest_ms == 77_000
 
 
-def stored_points(store: SlowStore, run: Run, *, patience_s: float = WAIT_S) -> StoredPoints:
+def stored_points(store: SlowStore, run: Run) -> StoredPoints:
     newest = store.read(run.run_id).newest
-    return StoredPoints(
-        store, run.run_id, newest=newest, from_step=20, patience_s=patience_s, pause_s=0.01
-    )
+    return StoredPoints(store, run.run_id, newest=newest, from_step=20)
 
 
 def test_only_what_can_be_in_the_overlap_waits_for_the_store(
@@ -163,29 +161,20 @@ def test_what_is_known_here_is_compared_too(store: SlowStore, run: Run) -> None:
     assert overlap.decide(point(3.0, step=30)) == "confirm"
 
 
-def test_a_server_that_comes_back_is_asked_for_the_rest(
-    store: SlowStore, run: Run, tmp_path: Path
-) -> None:
-    journaled(store, run, tmp_path)
-    store.fails = [UnreachableError("away"), UnreachableError("away")]
-
-    found = stored_points(store, run).wait()
-
-    assert sorted(p.step for p in found) == [25, 25, 35]
-    assert len(store.asked) == 3
-
-
-def test_a_server_that_stays_away_is_not_waited_for_for_ever(
+def test_a_server_that_goes_away_leaves_steps_unknown(
     store: SlowStore, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     journaled(store, run, tmp_path)
-    store.may_answer.clear()
-    reading = stored_points(store, run, patience_s=0.05)
-    store.fails = [UnreachableError("the server is away")] * 10_000
-    store.may_answer.set()
+    store.fails = [UnreachableError("the server is away")]
+    overlap = Overlap([point(2.0, step=35)], from_step=20, stored=stored_points(store, run))
 
-    assert reading.wait() == []
-    assert "the server is away; what earlier attempts logged" in caplog.text
+    decisions = [overlap.decide(point(step=25)), overlap.decide(point(2.0, step=35))]
+
+    assert decisions == ["log", "confirm"]
+    assert overlap.unknown == range(20, 36)
+    assert "the server is away; what is logged from step 20 on is compared" in caplog.text
+    overlap.meet_again([point(step=25)])
+    assert overlap.confirmed() == {"loss": [[35, 35], [25, 25]]}
 
 
 def test_a_store_that_refuses_is_an_error(store: SlowStore, run: Run, tmp_path: Path) -> None:
