@@ -275,7 +275,7 @@ class Overlap:
     def confirmed(self) -> dict[str, list[list[int]]]:
         """Return by metric the ranges of steps that were confirmed.
 
-        A range never spans a logged step that was not. What changed nothing is not looked at again.
+        A range never spans a logged step that was not. Only metrics with news are looked through.
         """
         changed, self._changed = self._changed, set()
         self._ranges |= {key: [] for key in changed}
