@@ -11,6 +11,7 @@ import psycopg
 from benchmarks.recording import Served, served
 from benchmarks.table import table
 from mmrun.checkpoints.at_once import at_once
+from mmrun.collector import collect_rarely
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.mlflow_store import MlflowStore
@@ -57,6 +58,7 @@ def run(folder: Path) -> str:
 def main() -> None:
     """Read what a resume reads; print how long it takes, and how many points that are."""
     uri, run_id, folder, known = sys.argv[1:]
+    collect_rarely()  # as the command does until it trains
     store = MlflowStore(uri)
     store.read(run_id)
     from_step = _STEPS - _AGAIN
