@@ -46,6 +46,10 @@ OF_OTHERS = frozenset(
         "--signals-to-handle",
         "--signal",
         "--open-mode",
+        "--allowed-hosts",
+        "--artifact-location",
+        "--default-artifact-root",
+        "--no-serve-artifacts",
     }
 )
 
