@@ -36,6 +36,7 @@ from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.tracking.tail import read_left
+from mmrun.workflows.ending import read_ending, write_ending
 from mmrun.workflows.failure import forget_error
 from mmrun.workflows.killed import KILLED
 from mmrun.workflows.output_folder import AVERAGE
@@ -44,6 +45,7 @@ from mmrun.workflows.records import (
     DESCRIPTION,
     FOLDER,
     correct_attempt,
+    is_record,
     kept_records,
     last_record,
     save_record,
@@ -97,6 +99,9 @@ def deliver(output_dir: Path, store: RunStore, *, steal: bool) -> None:
         TrackingError: it is not all told, so that the training must not go on from there yet.
     """
     with folder_lock(output_dir):
+        if unknown_run(output_dir) is not None and not _waiting_records(output_dir / NAME):
+            forget(output_dir / NAME)  # it died before it had begun
+            return
         run_id = settle(output_dir, store)
         with Lease(store, run_id, steal=steal):
             tell(output_dir, store)
@@ -200,6 +205,9 @@ def _take_name(output_dir: Path, waiting: OfflineRun, *, becomes: str) -> None:
     rename_run(old, becomes, local=local, spool=output_dir / "spool")
     faults.reach("offline.renamed")
     folder = output_dir / NAME
+    if (ending := read_ending(output_dir / "journal")) is not None:
+        record = ending.record.of_run(becomes, formerly=old)
+        write_ending(output_dir / "journal", replace(ending, record=record))
     for path in _records(output_dir):
         record = AttemptRecord.from_json(path.read_bytes())
         write_whole(path, record.of_run(becomes, formerly=old).to_json())
@@ -260,9 +268,10 @@ def conclude(output_dir: Path, store: RunStore) -> None:
     waiting = OfflineRun.read(folder)
     if waiting is None:
         return
-    mine = _offline_records(folder)
+    mine = _waiting_records(folder)
     for record in mine.values():
-        _add_confirmed(store, record, journal=output_dir / "journal")
+        if record.offline:
+            _add_confirmed(store, record, journal=output_dir / "journal")
     newest = last_record(store, waiting.run_id)
     if newest is None or newest.attempt <= max(mine, default=0):
         store.set_tags(waiting.run_id, _of_the_run(waiting.tags))
@@ -287,11 +296,9 @@ def _add_confirmed(store: RunStore, record: AttemptRecord, *, journal: Path) -> 
 
 
 def _refuse_two_ways(output_dir: Path, store: RunStore, run_id: str) -> None:
-    mine = _offline_records(output_dir / NAME)
-    newest = last_record(store, run_id)
-    if newest is None:
-        return
-    for number, record in mine.items():
+    for number, record in _waiting_records(output_dir / NAME).items():
+        if not record.offline:
+            continue
         text = store.artifacts(run_id).read(f"{FOLDER}/{number}.json")
         there = None if text is None else AttemptRecord.from_json(text)
         if there is not None and not there.same_as(record):
@@ -303,14 +310,14 @@ def _refuse_two_ways(output_dir: Path, store: RunStore, run_id: str) -> None:
             )
 
 
-def _offline_records(folder: Path) -> Mapping[int, AttemptRecord]:
-    """Return the records of the attempts that were offline."""
+def _waiting_records(folder: Path) -> Mapping[int, AttemptRecord]:
+    """Return the records that wait: of attempts that were offline, or whose end was not told."""
     records = [
         AttemptRecord.from_json(file.read_bytes())
         for path, file in waiting_artifacts(folder).items()
-        if path.startswith(f"{FOLDER}/")
+        if is_record(path)
     ]
-    return {record.attempt: record for record in records if record.offline}
+    return {record.attempt: record for record in records}
 
 
 def _of_the_run(values: Mapping[str, str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from mmrun.tracking.offline_store import NAME as OFFLINE
 from mmrun.tracking.offline_store import waiting_artifacts
 from mmrun.tracking.run_file import NAME as RUN_FILE
 from mmrun.tracking.run_file import read_run_file
+from mmrun.workflows.records import is_record
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def unsent(output_dir: Path) -> Mapping[str, int]:
     """Return how many attempts, metric points and checkpoints of this folder were never sent."""
     offline = waiting_artifacts(output_dir / OFFLINE)
     counts = {
-        "attempts": sum(path.startswith("attempts/") for path in offline),
+        "attempts": sum(is_record(path) for path in offline),
         "metric points": len(Journal(output_dir / "journal", attempt=1).unsent()),
         "checkpoints": len(_spool(output_dir).waiting()),
     }

@@ -81,6 +81,12 @@ def kept_records(journal: Path) -> dict[str, bytes]:
     }
 
 
+def is_record(path: str) -> bool:
+    """Whether the artifact ``path`` is the record of an attempt, and no other file of one."""
+    folder, _, name = path.rpartition("/")
+    return folder == FOLDER and name.endswith(".json") and name.removesuffix(".json").isdigit()
+
+
 def last_record(store: RunStore, run_id: str) -> AttemptRecord | None:
     """Return the record of the newest attempt, or None where there was none."""
     return next(_newest_first(store, run_id), None)
@@ -97,11 +103,8 @@ def _newest_first(store: RunStore, run_id: str) -> Iterator[AttemptRecord]:
     One that cannot be read is passed over: a damaged record must not stop the run for ever.
     """
     artifacts = store.artifacts(run_id)
-    names = [Path(entry.path).name for entry in artifacts.list(FOLDER)]
-    numbers = [
-        int(stem) for stem in (name.removesuffix(".json") for name in names) if stem.isdigit()
-    ]
-    for number in sorted(numbers, reverse=True):
+    paths = [entry.path for entry in artifacts.list(FOLDER) if is_record(entry.path)]
+    for number in sorted((int(Path(path).stem) for path in paths), reverse=True):
         text = artifacts.read(f"{FOLDER}/{number}.json")
         try:
             yield AttemptRecord.from_json(text or "")

@@ -9,7 +9,7 @@ import pytest
 
 from mmrun.tracking.attempts import is_timing
 from tests.mlflow_server import free_port
-from tests.recovery.project import Project, assert_one_run_like
+from tests.recovery.project import MMRUN, Project, assert_one_run_like
 
 NOBODY = f"http://127.0.0.1:{free_port()}"
 """An address at which nothing listens."""
@@ -183,6 +183,39 @@ def test_a_stop_on_request_is_recorded_with_its_time(project: Project) -> None:
     assert project.attempt(1)["ended"] == "stopped by SIGTERM"
     (ended_ms,) = project._rows("SELECT end_time FROM runs")[0]
     assert ended_ms == project.attempt(1)["ended_ms"]
+
+
+def test_an_end_that_could_not_be_written_down_whole_is_told_of_the_run_that_was_made(
+    offline: Project, alone: Project
+) -> None:
+    offline.train_until("ended", "--offline", MLFLOW_TRACKING_URI=NOBODY)
+
+    assert "finished" in sync(offline, **HERE)
+
+    assert_one_run_like(offline, alone)
+
+
+def test_what_failed_offline_is_recorded_as_failed(project: Project) -> None:
+    words = f"ulimit -f 300; exec {MMRUN} train --config_path experiment.yaml --offline"
+    failed = project.command(["bash", "-c", words])  # no checkpoint can be written
+    assert failed.code == 5, failed.said
+
+    assert "sent 1 offline attempt and" in sync(project, **HERE)
+
+    assert project.run.status == "FAILED"
+    assert "takes no more" in project.artifact("error.txt").read_text(encoding="utf-8")
+    project.train_to_the_end()
+    assert project.run.status == "FINISHED"
+
+
+def test_a_death_before_the_first_attempt_leaves_nothing_to_tell(
+    project: Project, alone: Project
+) -> None:
+    project.train_until("run.created", "--offline")
+
+    project.train_to_the_end()
+
+    assert_one_run_like(project, alone)
 
 
 # Two machines
