@@ -69,11 +69,12 @@ def _shelf(store: RunStore, words: str | None, *, configured: str) -> Shelf:
     if words is not None:
         return Shelf(store=store, experiment=_named(words, there, uri=store.uri))
     if given_id:
-        return Shelf(store=store, experiment=_named(given_id, there, uri=store.uri))
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or configured
-    found = _matching(name, there)
-    if found is not None:
+        found = _named(given_id, there, uri=store.uri, by="MLFLOW_EXPERIMENT_ID: ")
         return Shelf(store=store, experiment=found)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or configured
+    usual = _matching(name, there)
+    if usual is not None:
+        return Shelf(store=store, experiment=usual)
     names = [repr(one.name) for one in there if one.experiment_id != _DEFAULT or _used(store)]
     others = f"; there is {', '.join(names[:5])}: choose it with --experiment" if names else ""
     return Shelf(store=store, nothing=f"no run of {name!r} is recorded at {store.uri}{others}")
@@ -84,14 +85,16 @@ def _used(store: RunStore) -> bool:
     return bool(store.find(experiment_id=_DEFAULT, tags={launcher.OWN_TAG: "1"}))
 
 
-def _named(words: str, there: list[RecordedExperiment], *, uri: str) -> RecordedExperiment:
+def _named(
+    words: str, there: list[RecordedExperiment], *, uri: str, by: str = ""
+) -> RecordedExperiment:
     found = _matching(words, there)
     if found is not None:
         return found
     names = [one.name for one in there]
     near = get_close_matches(words, names, n=1)
     hint = f"--experiment {near[0]}" if near else f"one of: {', '.join(names[:5])}"
-    raise UsageError(f"there is no experiment {words!r} at {uri}", hint=hint)
+    raise UsageError(f"{by}there is no experiment {words!r} at {uri}", hint=hint)
 
 
 def _matching(words: str, there: list[RecordedExperiment]) -> RecordedExperiment | None:

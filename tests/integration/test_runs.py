@@ -106,6 +106,18 @@ def test_the_experiment_of_the_environment_counts(
     assert listing.names("--experiment", "mmrun") == ["mine"]
 
 
+def test_a_variable_that_names_no_experiment_is_told(
+    listing: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "99")
+
+    assert mmrun(["runs"]) == 2
+    assert (
+        "error: MLFLOW_EXPERIMENT_ID: there is no experiment '99'"
+        in listing.capsys.readouterr().err
+    )
+
+
 def test_the_params_yaml_of_the_folder_counts(listing: Listing, tmp_path: Path) -> None:
     uri = f"sqlite:///{Path.cwd()}/mlflow.db"
     file = tmp_path / "params.yaml"
