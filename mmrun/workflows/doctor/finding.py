@@ -54,9 +54,7 @@ def fail(fact: str, remedy: str, *, exit_code: int) -> Finding:
 
 def failed(error: MmrunError) -> Finding:
     """Return what a training would end with."""
-    cause = error.__cause__
-    absent = isinstance(cause, ModuleNotFoundError) and cause.name
-    remedy = error.hint or (f"pip install {absent}" if absent else "see docs/errors.md")
+    remedy = error.hint or "see docs/errors.md"
     return fail(str(error), remedy, exit_code=error.exit_code)
 
 
