@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -273,3 +273,31 @@ def test_stealing_is_advised_only_where_there_is_an_option_for_it(
         Lease(store, run.run_id, steal=steal).acquire()
 
     assert ("--steal" in caught.value.hint) == advised
+
+
+class _Refusing(MemoryStore):
+    """A store that takes claims, and says no to a release."""
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        if "mmrun.lease.released" in tags:
+            raise TrackingError("the store refused")
+        super().set_tags(run_id, tags)
+
+
+def test_a_store_that_refuses_a_release_changes_nothing_about_how_a_command_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = _Refusing()
+    run = store.create(experiment="tests", name="a run", tags={})
+
+    with lease(store, run):
+        pass
+
+    assert "was not released: the store refused" in caplog.text
+
+
+def test_one_that_is_abandoned_tells_nobody(store: MemoryStore, run: Run) -> None:
+    with lease(store, run) as taken:
+        taken.abandon()
+
+    assert "mmrun.lease.released" not in store.read(run.run_id).tags

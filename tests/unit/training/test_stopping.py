@@ -1,13 +1,14 @@
 """From a signal to a wish, or to an end at once."""
 
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from mmrun.errors import StopRequested
 from mmrun.tracking import orphan
-from mmrun.training.stopping import SIGNALS, StopWish
+from mmrun.training.stopping import SIGNALS, StopWish, TimeOver, limited
 
 LONG_AGO_S = 60.0
 
@@ -124,3 +125,26 @@ def test_afterwards_signals_do_what_they_did_before() -> None:
         pass
 
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_takes_too_long_is_ended_wherever_it_waits() -> None:
+    with pytest.raises(TimeOver), limited(0.05):
+        threading.Event().wait(LONG_AGO_S)
+
+
+def test_a_limit_that_was_not_reached_rings_no_later() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+
+    with limited(0.05):
+        pass
+
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_a_second_signal_says_which_and_that_it_was_at_once() -> None:
+    wish = StopWish()
+    with pytest.raises(StopRequested, match="stopped at once by SIGUSR1"), wish.listening():
+        wish.training = True
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
