@@ -55,6 +55,13 @@ def test_what_the_overlap_decides(earlier: Point, now: Point, decision: str) -> 
     assert Overlap([earlier], from_step=20).decide(now) == decision
 
 
+def test_beyond_the_last_step_that_was_logged_the_overlap_is_over() -> None:
+    overlap = Overlap([point(step=15), point(step=30), point(step=25, key="lr")], from_step=20)
+
+    assert [overlap.is_over(step) for step in (20, 30, 31)] == [False, False, True]
+    assert Overlap([], from_step=20).is_over(0)
+
+
 def test_a_confirmed_range_never_spans_a_step_that_was_not_confirmed() -> None:
     overlap = Overlap([point(s, step=s) for s in (30, 35, 40, 50, 60)], from_step=20)
     for step in (30, 40, 50):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -192,6 +193,19 @@ def test_a_point_that_mlflow_cannot_hold_is_said_once_and_left_out(
     assert [p.key for p in store.points[run.run_id]] == ["nan"]
     assert [record.message.count(reason) for record in caplog.records] == [1]
     assert store.read(run.run_id).tags["mmrun.not_sent"] == f"{key}@4"
+
+
+def test_who_logs_a_line_gets_its_turn_back_soon_while_points_are_sent(
+    store: MemoryStore, run: Run, journal: Journal
+) -> None:
+    usual = sys.getswitchinterval()
+
+    with Sender(store, run.run_id, journal, every_s=0.01) as sender:
+        sender.flush(10)
+        while_sending = sys.getswitchinterval()
+
+    assert while_sending < usual / 5
+    assert sys.getswitchinterval() == usual
 
 
 def test_nothing_is_sent_after_stop(store: MemoryStore, run: Run, journal: Journal) -> None:
