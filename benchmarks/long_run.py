@@ -28,8 +28,9 @@ _FRACTION = 100
 _START_MS = 1_700_000_000_000
 _FILL = """
 INSERT INTO {table} (key, value, timestamp, run_uuid, step, is_nan)
-SELECT 'metric_' || metric, step / 7.0 + metric, %(start)s + step, %(run)s, step, false
-FROM generate_series(%(first)s, %(last)s) AS step, generate_series(0, %(metrics)s - 1) AS metric
+SELECT 'metric_' || metric, step / 7.0 + metric, %(start)s::bigint + step, %(run)s, step, false
+FROM generate_series(%(first)s::int, %(last)s::int) AS step,
+     generate_series(0, %(metrics)s::int - 1) AS metric
 """
 
 
