@@ -24,6 +24,10 @@ ROLE_TAG = "mmrun.role"
 ROLE = "launcher"
 _PROJECT_TAG = "mlflow.project.entryPoint"
 """Every run that `mlflow run` makes has it."""
+_NOTE = "mlflow.note.content"
+_NOTE_TEXT = "Started by `mlflow run`; the training is run "
+_OF_SETUP = "setup"
+"""What `mmrun setup` stores: the run that goes on has it, too."""
 _PROCESS_TAG = "mmrun.launcher"
 """The `mlflow run` that waits: one that was killed never says that its run has ended."""
 _ENDED = {"FINISHED", "FAILED", "KILLED"}
@@ -60,7 +64,7 @@ def mark(store: RunStore, launcher: Run, *, delegated_to: str) -> None:
         {
             ROLE_TAG: ROLE,
             "mmrun.delegated_to": delegated_to,
-            "mlflow.note.content": f"Started by `mlflow run`; the training is run {delegated_to}.",
+            **({} if _NOTE in launcher.tags else {_NOTE: f"{_NOTE_TEXT}{delegated_to}."}),
             **({} if process is None else {_PROCESS_TAG: json.dumps(asdict(process))}),
         },
     )
@@ -96,11 +100,22 @@ def marked(store: RunStore, experiment_id: str) -> list[Run]:
     return [run for run in found if is_launched(run)]
 
 
+def is_empty(store: RunStore, launcher: Run) -> bool:
+    """Tell whether nobody recorded anything in a launcher's run, as other steps of a project may.
+
+    Parameters do not count: `mlflow run` logs its own.
+    """
+    if launcher.newest or not launcher.tags.get(_NOTE, _NOTE_TEXT).startswith(_NOTE_TEXT):
+        return False
+    artifacts = store.artifacts(launcher.run_id).list()
+    return all(entry.path == _OF_SETUP for entry in artifacts)
+
+
 def sweep(store: RunStore, experiment_id: str) -> None:
     """Remove launchers' runs that are over, from this experiment and from those of launchers."""
     try:
         for run in marked(store, experiment_id):
-            if is_over(run):
+            if is_over(run) and is_empty(store, run):
                 store.delete(run.run_id)
     except TrackingError as error:
         logger.debug("launchers' runs were not removed: %s", error)

@@ -51,6 +51,8 @@ class OfflineRun:
     name: str | None = None
     unknown: bool = False
     """Whether no server has the run: ``run_id`` was made here."""
+    tries: Sequence[str] = ()
+    """A word for each time that a server was asked to make the run, until one is known to have."""
     becomes: str | None = None
     """The id that a server gave it, while this folder still has the one that was made here."""
     started_ms: int = 0

@@ -16,10 +16,10 @@ from mmrun.tracking.store import RunStore
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, comparable
+from mmrun.workflows.records import START_TAG
 from mmrun.workflows.which_fork import FORKED_TAG, STARTED_TAG
 
 STARTING = ".mmrun.starting"
-_NONCE_TAG = "mmrun.start"
 _WEIGHTS = (".safetensors", ".bin", ".arrow")
 """What is not sent with the actors: weights are in the checkpoints, data is versioned apart."""
 
@@ -41,11 +41,11 @@ def start_run(beginning: Beginning) -> Place:
     run = place.launched or store.create(
         experiment=place.experiment.tracking.experiment,
         name=place.experiment.tracking.run_name or place.experiment.training.run_name,
-        tags={_NONCE_TAG: nonce},
+        tags={START_TAG: nonce},
     )
     faults.reach("run.created")
     if lost is not None:
-        for orphan in store.find(experiment_id=run.experiment_id, tags={_NONCE_TAG: lost}):
+        for orphan in store.find(experiment_id=run.experiment_id, tags={START_TAG: lost}):
             store.delete(orphan.run_id)
     tags = {launcher.OWN_TAG: "1", launcher.ROLE_TAG: "training", **_source_tags(beginning.source)}
     if beginning.started_from is not None:

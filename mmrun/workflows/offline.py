@@ -6,6 +6,7 @@ checkpoints, and last how it stands. Whoever begins again finds what is still to
 """
 
 import logging
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,7 @@ from mmrun.workflows.past import read_past
 from mmrun.workflows.records import (
     DESCRIPTION,
     FOLDER,
+    START_TAG,
     correct_attempt,
     is_record,
     kept_records,
@@ -83,7 +85,11 @@ def offline_store(
 
 def waits(output_dir: Path) -> bool:
     """Whether a run of this folder was trained offline, and its server was not told all of it."""
-    return OfflineRun.read(output_dir / NAME) is not None
+    waiting = OfflineRun.read(output_dir / NAME)
+    if waiting is None:
+        return False
+    told = not waiting.unknown and waiting.status is None  # it was only looked at, and refused
+    return not told or bool(waiting_artifacts(output_dir / NAME))
 
 
 def unknown_run(output_dir: Path) -> str | None:
@@ -146,7 +152,7 @@ def part_ways(output_dir: Path) -> None:
     """
     folder, journal = output_dir / NAME, output_dir / "journal"
     waiting = OfflineRun.read(folder)
-    if waiting is None:
+    if waiting is None or not waits(output_dir):
         raise UsageError(
             f"{output_dir} has nothing that was trained offline and waits",
             hint="leave --as_new_run out",
@@ -177,7 +183,10 @@ def _number(record: AttemptRecord) -> int:
 
 def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
     """Make the run. Who dies between the answer and the note of it leaves one that is removed."""
-    tags = {**_of_the_run(waiting.tags), _MADE_TAG: waiting.run_id}
+    lost, nonce = waiting.tries, uuid.uuid4().hex
+    waiting = replace(waiting, tries=(*lost, nonce))
+    waiting.write(folder)
+    tags = {**_of_the_run(waiting.tags), START_TAG: nonce, _MADE_TAG: waiting.run_id}
     run = store.create(
         experiment=waiting.experiment,
         experiment_id=waiting.experiment_id or None,
@@ -191,9 +200,9 @@ def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
     )
     made.write(folder)
     faults.reach("offline.noted")
-    for lost in store.find(experiment_id=run.experiment_id, tags={_MADE_TAG: waiting.run_id}):
-        if lost.run_id != run.run_id:
-            store.delete(lost.run_id)
+    for one in lost:  # who made these died before anybody knew of them
+        for left in store.find(experiment_id=run.experiment_id, tags={START_TAG: one}):
+            store.delete(left.run_id)
     logger.info("run %s was made for what was trained offline in %s", run.run_id, folder.parent)
     return made
 
@@ -228,7 +237,7 @@ def _take_name(output_dir: Path, waiting: OfflineRun, *, becomes: str) -> None:
                 experiment_id=waiting.experiment_id,
             ),
         )
-    replace(waiting, run_id=becomes, becomes=None, unknown=False).write(folder)
+    replace(waiting, run_id=becomes, becomes=None, unknown=False, tries=()).write(folder)
 
 
 def _records(output_dir: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from mmrun.tracking.offline_store import NAME as OFFLINE
 from mmrun.tracking.offline_store import waiting_artifacts
 from mmrun.tracking.run_file import NAME as RUN_FILE
 from mmrun.tracking.run_file import read_run_file
+from mmrun.workflows.ending import read_ending
 from mmrun.workflows.records import is_record
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,11 @@ def _refuse_unsent(output_dir: Path) -> None:
         raise TrackingError(
             f"{output_dir} still holds {in_words(waiting)} of the run before that were not sent",
             hint=f"send them with 'mmrun sync {output_dir}', or use another --output_dir",
+        )
+    if read_ending(output_dir / "journal") is not None:
+        raise TrackingError(
+            f"{output_dir} still holds how the run before ended, which its server was not told",
+            hint=f"tell it with 'mmrun sync {output_dir}', or use another --output_dir",
         )
     if foreign := _spool(output_dir).foreign():
         raise TrackingError(

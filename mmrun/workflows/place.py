@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -100,8 +100,23 @@ def find_place(wanted: Wanted, *, fork: bool = False, offline: bool = False) -> 
     A ``fork`` is a new run that begins with the reference, or one that was begun so already.
     ``offline`` asks no server: what is known of the run is what this folder knows.
     """
-    reference = parse(wanted.resume_from_checkpoint or "")
     folder = _folder(wanted.output_dir, wanted.experiment)
+    if folder is None:
+        # The configuration of the run names the folder: whose that is has to be asked as well.
+        place = _place_at(None, wanted, dict(os.environ), fork=fork, offline=offline)
+        folder = place.output_dir
+    return _place_at(folder, wanted, os.environ, fork=fork, offline=offline)
+
+
+def _place_at(
+    folder: Path | None,
+    wanted: Wanted,
+    environment_variables: MutableMapping[str, str],
+    *,
+    fork: bool,
+    offline: bool,
+) -> Place:
+    reference = parse(wanted.resume_from_checkpoint or "")
     if folder is not None:
         refuse_foreign(folder)
     run_file = read_run_file(folder) if folder is not None else None
@@ -109,7 +124,7 @@ def find_place(wanted: Wanted, *, fork: bool = False, offline: bool = False) -> 
         store: RunStore = _store_here(wanted, folder, run_file, fork=fork)
     else:
         store = open_store(wanted.experiment, run_file)
-    environment = launcher.environment_run(store, os.environ)
+    environment = launcher.environment_run(store, environment_variables)
     own = environment is not None and launcher.is_own(environment)
     fresh = _fresh(wanted, folder, run_file)
     claims = Claims(
@@ -131,7 +146,7 @@ def find_place(wanted: Wanted, *, fork: bool = False, offline: bool = False) -> 
     _refuse_plain_in_run(reference, run)
     origin = origin or (origin_of(run) if run is not None else None)
     experiment = wanted.experiment or _stored(store, run, run_file, origin, wanted.overrides)
-    output_dir = _folder(wanted.output_dir, experiment) or _no_folder()
+    output_dir = folder or _folder(None, experiment) or _no_folder()
     if run is None and reference is not None and reference.path is None:
         raise CheckpointError(
             f"{reference.text} points at no checkpoint: no run belongs to {output_dir}",

@@ -159,6 +159,8 @@ def _swept(store: RunStore, experiment_id: str, *, dry_run: bool) -> Iterator[st
             yield f"{what}: left alone, its 'mlflow run' is on another machine or not known"
         elif not over:
             yield f"{what}: left alone, that still runs"
+        elif not launcher.is_empty(store, run):
+            yield f"{what}: left alone, something was recorded in it"
         elif dry_run:
             yield f"{what}: would be removed"
         else:

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "attempts"
 DESCRIPTION = "mlflow.note.content"
+START_TAG = "mmrun.start"
+"""A word that is noted in the folder before a run is made: a lost one is found by it."""
 
 
 def say_state(store: RunStore, record: AttemptRecord, state: str) -> None:

@@ -79,18 +79,26 @@ def train(request: TrainRequest) -> str:
 
 
 def _find_place(request: TrainRequest) -> Place:
-    """Resolve what was asked for, once the server knows what was trained offline."""
-    waiting = _waiting(request)
-    offline = request.offline or (waiting is not None and request.dry_run)
     try:
-        if waiting is not None and not offline and not _is_fresh(request):
-            run_file = read_run_file(waiting)
-            deliver(waiting, open_store(request.experiment, run_file), steal=request.steal)
-        return find_place(request, fork=request.fork, offline=offline)
+        return _resolved(request)
     except UnreachableError as error:
         raise UnreachableError(
             str(error), hint=f"{error.hint}; or train with --offline, and 'mmrun sync' later"
         ) from error
+
+
+def _resolved(request: TrainRequest) -> Place:
+    waiting = _waiting(request)
+    offline = request.offline or (waiting is not None and request.dry_run)
+    if waiting is not None and not offline and not _is_fresh(request):
+        run_file = read_run_file(waiting)
+        deliver(waiting, open_store(request.experiment, run_file), steal=request.steal)
+    place = find_place(request, fork=request.fork, offline=offline)
+    if waiting is None and not offline and not place.fresh and waits(place.output_dir):
+        # The folder was only known by the configuration of the run.
+        deliver(place.output_dir, place.store, steal=request.steal)
+        place = replace(find_place(request, fork=request.fork), launched=place.launched)
+    return place
 
 
 def _waiting(request: TrainRequest) -> Path | None:

@@ -263,6 +263,16 @@ def test_what_was_trained_offline_becomes_a_run_of_its_own_on_request(
     assert new in again.said
 
 
+def test_two_copies_of_what_was_trained_offline_become_two_runs(done_offline: Project) -> None:
+    shutil.copytree(done_offline.out, done_offline.folder / "copy", symlinks=True)
+
+    sync(done_offline, **HERE)
+    copied = done_offline.mmrun("sync", "copy", **HERE)
+
+    assert copied.code == 0, copied.said
+    assert [run.status for run in done_offline.runs()] == ["FINISHED", "FINISHED"]
+
+
 def test_a_new_run_is_only_made_of_what_was_trained_offline(finished: Project) -> None:
     done = finished.mmrun("sync", "out", "--as_new_run")
 
@@ -318,9 +328,12 @@ def test_a_run_whose_checkpoints_are_only_in_the_store_never_begins_anew(killed:
     killed.forget_local_checkpoints()
 
     done = killed.train("--offline")
+    plan = killed.train("--dry-run")
 
     assert done.code == 5, done.said
     assert "leave --offline out" in done.said
+    assert plan.code == 0, plan.said
+    assert "in the store" in plan.said
 
 
 def test_nothing_that_waits_is_overwritten(offline: Project) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mmrun.checkpoints import manifest as manifests
+from mmrun.tracking.run_file import read_run_file
 from tests.recovery.project import Project
 
 
@@ -78,3 +79,15 @@ def test_a_training_in_the_old_folder_sends_nothing_that_was_done_again(
     waiting.train_to_the_end(*HERE)
 
     assert waiting.history == alone.history
+
+
+def test_a_run_named_alone_does_not_go_on_in_the_folder_of_another(finished: Project) -> None:
+    first = finished.run.run_id
+    finished.train_to_the_end("--overwrite_output_dir", "true", "--max_steps", "4")
+    second = read_run_file(finished.out)
+
+    done = finished.mmrun("train", "--resume_from_checkpoint", f"{first}@latest", "--max_steps=30")
+
+    assert done.code == 2, done.said
+    assert "two runs are meant" in done.said
+    assert read_run_file(finished.out) == second

@@ -9,6 +9,7 @@ from mmrun.tracking import launcher
 from mmrun.tracking.process import this_process
 from mmrun.tracking.store import Run
 from tests.fakes import MemoryStore
+from tests.unit.tracking.points import point
 
 PROJECT = {"mlflow.project.entryPoint": "train"}
 
@@ -40,6 +41,34 @@ def test_a_marked_run_is_removed_once_it_has_ended(store: MemoryStore) -> None:
     store.set_status(run.run_id, "FAILED")
     launcher.sweep(store, "7")
     assert store.deleted == {run.run_id}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "removed"),
+    [
+        pytest.param("a metric", False, id="a step before or after it logged a metric"),
+        pytest.param("a file", False, id="or a file"),
+        pytest.param("a note", False, id="or somebody wrote about it"),
+        pytest.param("setup", True, id="what setup stored, the other run has too"),
+    ],
+)
+def test_only_an_empty_run_of_a_launcher_is_removed(
+    store: MemoryStore, recorded: str, *, removed: bool
+) -> None:
+    run = made(store, PROJECT | ({"mlflow.note.content": "mine"} if recorded == "a note" else {}))
+    if recorded == "a metric":
+        store.log_points(run.run_id, [point(1.0, step=1)])
+    elif recorded == "a file":
+        store.artifacts(run.run_id).write("report.txt", b"")
+    elif recorded == "setup":
+        store.artifacts(run.run_id).write("setup/model/config.json", b"{}")
+    launcher.mark(store, store.read(run.run_id), delegated_to="f" * 32)
+    store.set_status(run.run_id, "FINISHED")
+
+    launcher.sweep(store, "7")
+
+    assert store.deleted == ({run.run_id} if removed else set())
+    assert recorded != "a note" or store.read(run.run_id).tags["mlflow.note.content"] == "mine"
 
 
 def test_a_marked_run_whose_mlflow_run_was_killed_is_removed(store: MemoryStore) -> None:

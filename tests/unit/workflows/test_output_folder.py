@@ -8,8 +8,10 @@ from mmrun.checkpoints import manifest as manifests
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.spool import Spool
 from mmrun.errors import TrackingError, UsageError
+from mmrun.tracking.attempts import AttemptRecord, Start
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.run_file import RunFile, write_run_file
+from mmrun.workflows.ending import Ending, read_ending, write_ending
 from mmrun.workflows.output_folder import clear, refuse_foreign, run_of_checkpoints, unsent
 from tests.unit.checkpoints.samples import RUN, Place, description, write_files
 from tests.unit.tracking.points import point
@@ -179,3 +181,23 @@ def test_an_empty_folder_has_nothing_to_clear(tmp_path: Path) -> None:
     clear(tmp_path)
 
     assert unsent(tmp_path) == {}
+
+
+def test_how_the_run_before_ended_is_told_before_it_is_forgotten(tmp_path: Path) -> None:
+    record = AttemptRecord(
+        attempt=1,
+        run_id=RUN,
+        from_step=0,
+        started_ms=0,
+        config={},
+        host="here",
+        pid=1,
+        lineage=(Start(1, 0, 0),),
+        ended="finished",
+    )
+    write_ending(tmp_path / "journal", Ending(record=record, status="FINISHED"))
+
+    with pytest.raises(TrackingError, match="still holds how the run before ended"):
+        clear(tmp_path)
+
+    assert read_ending(tmp_path / "journal") is not None
