@@ -32,9 +32,14 @@ def read_run_file(output_dir: Path) -> RunFile | None:
     """Return what `run.json` says, or None where there is none."""
     path = output_dir / NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="give the folder that 'mmrun train' wrote to",
+        ) from error
     try:
         content = json.loads(text)
         found = content.pop("format")

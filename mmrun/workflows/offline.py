@@ -6,6 +6,7 @@ checkpoints, and last how it stands. Whoever begins again finds what is still to
 """
 
 import logging
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,6 +34,7 @@ from mmrun.tracking.offline_store import (
     forget,
     waiting_artifacts,
 )
+from mmrun.tracking.run_file import NAME as RUN_FILE
 from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
@@ -41,6 +43,7 @@ from mmrun.workflows.ending import read_ending, write_ending
 from mmrun.workflows.failure import forget_error
 from mmrun.workflows.killed import KILLED
 from mmrun.workflows.output_folder import AVERAGE
+from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.past import read_past
 from mmrun.workflows.records import (
     DESCRIPTION,
@@ -105,14 +108,29 @@ def deliver(output_dir: Path, store: RunStore, *, steal: bool) -> None:
         TrackingError: it is not all told, so that the training must not go on from there yet.
     """
     with folder_lock(output_dir):
-        if unknown_run(output_dir) is not None and not _waiting_records(output_dir / NAME):
-            forget(output_dir / NAME)  # it died before it had begun
+        if forget_unbegun(output_dir):
             return
         run_id = settle(output_dir, store)
         with Lease(store, run_id, steal=steal):
             tell(output_dir, store)
             _send_points(output_dir, store, run_id)
             conclude(output_dir, store)
+            run = store.read(run_id)
+            if is_open(run):  # who has the folder knows that nobody works there
+                say_over(store, run, journal=output_dir / "journal")
+
+
+def forget_unbegun(output_dir: Path) -> bool:
+    """Forget an offline run whose training never began an attempt, and say whether it was one."""
+    waiting = OfflineRun.read(output_dir / NAME)
+    begun = bool(_waiting_records(output_dir / NAME))
+    if waiting is None or begun or not waiting.unknown or waiting.tries or waiting.becomes:
+        return False
+    run_file = read_run_file(output_dir)
+    if run_file is not None and run_file.run_id == waiting.run_id:
+        (output_dir / RUN_FILE).unlink()  # first: who dies here comes back to do the rest
+    forget(output_dir / NAME)
+    return True
 
 
 def _send_points(output_dir: Path, store: RunStore, run_id: str) -> None:
@@ -189,7 +207,7 @@ def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
     tags = {**_of_the_run(waiting.tags), START_TAG: nonce, _MADE_TAG: waiting.run_id}
     run = store.create(
         experiment=waiting.experiment,
-        experiment_id=waiting.experiment_id or None,
+        experiment_id=_experiment_there(waiting, store),
         name=waiting.name,
         tags=tags,
         started_ms=waiting.started_ms,
@@ -205,6 +223,12 @@ def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
             store.delete(left.run_id)
     logger.info("run %s was made for what was trained offline in %s", run.run_id, folder.parent)
     return made
+
+
+def _experiment_there(waiting: OfflineRun, store: RunStore) -> str | None:
+    """Return the id of the experiment that was meant: of that very server, and not said anew."""
+    anew = os.environ.keys() & {"MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"}
+    return None if anew or store.uri != waiting.tracking_uri else waiting.experiment_id or None
 
 
 def _take_name(output_dir: Path, waiting: OfflineRun, *, becomes: str) -> None:

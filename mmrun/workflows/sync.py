@@ -14,7 +14,7 @@ from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.ending import deliver_ending
-from mmrun.workflows.offline import PATIENCE_S, conclude, part_ways, settle, tell
+from mmrun.workflows.offline import PATIENCE_S, conclude, forget_unbegun, part_ways, settle, tell
 from mmrun.workflows.output_folder import in_words, unsent
 from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.past import read_past
@@ -54,6 +54,8 @@ def sync_command(
     store = open_store(None, _run_file(output_dir), uri=tracking_uri)
     only = "wait until it has ended: a training sends what waits itself"
     with folder_lock(output_dir, hint=only):
+        if forget_unbegun(output_dir):
+            return f"{output_dir}: nothing was trained, so there is nothing to send"
         if as_new_run:
             part_ways(output_dir)
         waiting = unsent(output_dir)
