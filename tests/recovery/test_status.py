@@ -259,7 +259,7 @@ def test_a_signal_while_the_last_checkpoint_is_sent_changes_nothing(
 def test_a_signal_during_the_setup_leaves_nothing_half(
     breaking: Breaking, project: Project, alone: Project, name: str
 ) -> None:
-    done = breaking(sending(name, opening=FIFTH, within="run_setup"))
+    done = breaking(sending(name, opening="data/train.tsv", within="run_setup"))
 
     assert done.code == (130 if name == "SIGINT" else 75), done.said
     assert "before a step was done" in done.said
