@@ -95,9 +95,9 @@ class MemoryStore:
     def ping(self) -> None:
         self.answer()
 
-    def experiments(self) -> list[RecordedExperiment]:
+    def experiments(self, *, deleted: bool = False) -> list[RecordedExperiment]:
         self.answer()
-        names = dict(enumerate(self._experiments))
+        names = {} if deleted else dict(enumerate(self._experiments))
         return [
             RecordedExperiment(experiment_id=str(n), name=name, artifact_location="memory:")
             for n, name in names.items()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import mlflow.entities
+from mlflow.entities import ViewType
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mmrun.errors import TrackingError
@@ -59,13 +60,14 @@ class MlflowStore:
         """Return what answers over HTTP; None where the store is a database without a server."""
         return self._connection.server()
 
-    def experiments(self) -> list[RecordedExperiment]:
-        """Return the experiments that are not deleted."""
+    def experiments(self, *, deleted: bool = False) -> list[RecordedExperiment]:
+        """Return the experiments that are not deleted, or those that are."""
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         found: list[RecordedExperiment] = []
         token: str | None = None
         while True:
             page = self.ask(
-                lambda token=token: self._client.search_experiments(page_token=token)  # type: ignore[misc]
+                lambda token=token: self._client.search_experiments(view, page_token=token)  # type: ignore[misc]
             )
             found += [
                 RecordedExperiment(

@@ -12,15 +12,15 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from mmrun import files
 from mmrun.errors import TrackingError
-from mmrun.tracking.artifact_path import checked, checked_folder
+from mmrun.tracking.offline_artifacts import NOT_ASKED, ROOT, OfflineArtifacts
 from mmrun.tracking.store import (
-    Artifact,
     Point,
     RecordedExperiment,
     Run,
@@ -31,9 +31,8 @@ from mmrun.tracking.store import (
 FORMAT = 1
 NAME = "offline"
 _STATE = "run.json"
-_ARTIFACTS = "artifacts"
-_NOT_ASKED = "the tracking server is not asked while training is offline"
-_CHECKPOINTS = "checkpoints"
+_CLAIMS = "claims"
+"""Parameters that one of several processes may have, a file each."""
 _FINAL: frozenset[RunStatus] = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
@@ -89,18 +88,6 @@ class OfflineRun:
         files.write_whole(folder / _STATE, json.dumps(content, indent=1) + "\n")
 
 
-def waiting_artifacts(folder: Path) -> Mapping[str, Path]:
-    """Return the artifacts that wait in ``folder``, by their path in the run."""
-    root = folder / _ARTIFACTS
-    found = sorted(path for path in root.rglob("*") if path.is_file() and not _is_scratch(path))
-    return {path.relative_to(root).as_posix(): path for path in found}
-
-
-def _is_scratch(path: Path) -> bool:
-    """Whether a process died while it wrote this file."""
-    return path.name.startswith(".") and path.name.endswith(".partial")
-
-
 def forget(folder: Path) -> None:
     """Remove what was told, the run's state first: what is left over is not told again."""
     (folder / _STATE).unlink(missing_ok=True)
@@ -124,9 +111,9 @@ class OfflineStore:
         self._uri = uri
         self._kept = kept
         self._lock = threading.RLock()
-        self._run = OfflineRun.read(folder)
-        if self._run is None and run_id is not None:
-            self._run = OfflineRun(run_id=run_id, tracking_uri=uri, tags={"mmrun.format": "1"})
+        self._known: OfflineRun | None = None
+        if run_id is not None:
+            self._known = OfflineRun(run_id=run_id, tracking_uri=uri, tags={"mmrun.format": "1"})
 
     @property
     def uri(self) -> str:
@@ -136,7 +123,13 @@ class OfflineStore:
     @property
     def unknown(self) -> bool:
         """Whether no server has the run, so that all there is of it is here."""
-        return self._run is None or self._run.unknown
+        run = self._run
+        return run is None or run.unknown
+
+    @property
+    def _run(self) -> OfflineRun | None:
+        # From the file each time: a lease is of use only if it shows what others wrote.
+        return OfflineRun.read(self.folder) or self._known
 
     def ping(self) -> None:
         """This disk answers."""
@@ -157,7 +150,7 @@ class OfflineStore:
         if experiment_id is not None:
             raise _refused("a run in an experiment that is named by its id")
         with self._lock:
-            self._run = OfflineRun(
+            run = OfflineRun(
                 run_id=uuid.uuid4().hex,
                 tracking_uri=self._uri,
                 experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment,
@@ -168,15 +161,16 @@ class OfflineStore:
                 status="RUNNING",
                 tags=dict(tags),
             )
-            self._run.write(self.folder)
-        return self.read(self._run.run_id)
+            shutil.rmtree(self.folder / _CLAIMS, ignore_errors=True)
+            run.write(self.folder)
+        return self.read(run.run_id)
 
     def read(self, run_id: str) -> Run:
         """Return the run of this folder; nothing is known of others."""
         run = self._run
         if run is None or run.run_id != run_id:
             raise TrackingError(
-                f"run {run_id} is not the one of this output folder, and {_NOT_ASKED}",
+                f"run {run_id} is not the one of this output folder, and {NOT_ASKED}",
                 hint="leave --offline out, or give the --output_dir of that run",
             )
         return Run(
@@ -185,10 +179,10 @@ class OfflineStore:
             name=run.name or "",
             status=run.status or "RUNNING",
             tags=dict(run.tags),
-            params=dict(run.params),
+            params={**run.params, **self._claims()},
         )
 
-    def experiments(self) -> list[RecordedExperiment]:
+    def experiments(self, *, deleted: bool = False) -> list[RecordedExperiment]:  # noqa: ARG002
         """Return nothing: no experiment is known."""
         return []
 
@@ -208,25 +202,34 @@ class OfflineStore:
 
     def claim_param(self, run_id: str, key: str, value: str) -> bool:
         """Keep one parameter; False if it is already there with another value."""
-        with self._lock:
-            params = self.read(run_id).params
-            if params.get(key, value) != value:
-                return False
-            self._change(run_id, params={**params, key: value})
-            return True
+        if self.read(run_id).params.get(key, value) != value:
+            return False
+        claims = self.folder / _CLAIMS
+        claims.mkdir(parents=True, exist_ok=True)
+        mine = claims / f".{key}.{uuid.uuid4().hex}"
+        mine.write_text(value, encoding="utf-8")
+        with suppress(FileExistsError):
+            os.link(mine, claims / key)  # of two at once one succeeds, also over a network
+        mine.unlink()
+        return (claims / key).read_text(encoding="utf-8") == value
+
+    def _claims(self) -> dict[str, str]:
+        found = (self.folder / _CLAIMS).glob("[!.]*")
+        return {path.name: path.read_text(encoding="utf-8") for path in found}
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Keep parameters that are new or have the same value."""
         with self._lock:
             known = self.read(run_id).params
+            own = self._run.params if self._run is not None else {}
             for key, value in params.items():
                 if known.get(key, value) != value:
                     raise TrackingError(f"the parameter {key!r} was logged with {known[key]!r}")
-            self._change(run_id, params={**known, **params})
+            self._change(run_id, params={**own, **params})
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:  # noqa: ARG002
         """Refuse them: they wait in the journal."""
-        raise UnreachableError(_NOT_ASKED)
+        raise UnreachableError(NOT_ASKED)
 
     def history(self, run_id: str, key: str) -> list[Point]:  # noqa: ARG002
         """Return nothing: what is known here is in the journal."""
@@ -247,93 +250,17 @@ class OfflineStore:
     def artifacts(self, run_id: str) -> "OfflineArtifacts":
         """Return the run's artifacts, as far as they are here."""
         self.read(run_id)
-        return OfflineArtifacts(self.folder / _ARTIFACTS, kept=self._kept)
+        return OfflineArtifacts(self.folder / ROOT, kept=self._kept)
 
     def _change(self, run_id: str, **changed: object) -> None:
         with self._lock:
             self.read(run_id)
-            if self._run is not None:
-                self._run = replace(self._run, **changed)  # type: ignore[arg-type]
-                self._run.write(self.folder)
-
-
-class OfflineArtifacts:
-    """The small artifacts of a run that wait on this disk, above those that are known of it."""
-
-    def __init__(self, root: Path, *, kept: Mapping[str, bytes]) -> None:
-        self._root = root
-        self._kept = kept
-
-    def list(self, folder: str = "") -> list[Artifact]:
-        """Return what lies directly in ``folder``; checkpoints are elsewhere, so nobody can say."""
-        _refuse_checkpoints(folder)
-        prefix = f"{checked_folder(folder)}/" if folder else ""
-        sizes = {path: len(content) for path, content in self._kept.items()}
-        sizes |= {path: file.stat().st_size for path, file in self._files().items()}
-        below = {p.removeprefix(prefix): s for p, s in sizes.items() if p.startswith(prefix)}
-        folders = sorted({path.partition("/")[0] for path in below if "/" in path})
-        return [
-            *(Artifact(path=prefix + name, is_folder=True, size=None) for name in folders),
-            *(
-                Artifact(path=prefix + name, is_folder=False, size=size)
-                for name, size in sorted(below.items())
-                if "/" not in name
-            ),
-        ]
-
-    def upload(self, file: Path, *, to: str) -> None:
-        """Keep ``file`` in the folder ``to`` under its own name, whole or not at all."""
-        path = checked(f"{to}/{file.name}" if to else file.name)
-        _refuse_checkpoints(path)
-        if not file.is_file():
-            raise TrackingError(f"cannot upload {file}: there is no such file")
-        target = self._root / path
-        scratch = target.with_name(f".{target.name}.partial")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, scratch)  # no link: what is uploaded stays as it is now
-        scratch.replace(target)
-
-    def download(self, path: str, *, to: Path) -> None:
-        """Write the artifact ``path`` to the file ``to``, whole or not at all."""
-        content = self.read(path)
-        if content is None:
-            raise TrackingError(f"the run has no artifact {path!r} here")
-        files.write_whole(to, content)
-
-    def read(self, path: str) -> bytes | None:
-        """Return the content of one artifact, or None when it does not exist."""
-        _refuse_checkpoints(path)
-        try:
-            return (self._root / checked(path)).read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
-            return self._kept.get(path)
-
-    def write(self, path: str, content: bytes) -> None:
-        """Keep one small artifact, replacing an earlier one whole."""
-        _refuse_checkpoints(path)
-        files.write_whole(self._root / checked(path), content)
-
-    def delete(self, path: str) -> None:
-        """Forget a file or a folder that waits."""
-        target = self._root / checked(path)
-        if target.is_dir():
-            shutil.rmtree(target)
-        target.unlink(missing_ok=True)
-
-    def _files(self) -> Mapping[str, Path]:
-        return waiting_artifacts(self._root.parent)
-
-
-def _refuse_checkpoints(path: str) -> None:
-    if path.partition("/")[0] == _CHECKPOINTS:
-        raise UnreachableError(
-            f"the checkpoints in the store are not known: {_NOT_ASKED}",
-            hint="leave --offline out when the server answers",
-        )
+            if (run := self._run) is not None:
+                replace(run, **changed).write(self.folder)  # type: ignore[arg-type]
 
 
 def _refused(what: str) -> TrackingError:
-    return TrackingError(f"{what} cannot be recorded: {_NOT_ASKED}")
+    return TrackingError(f"{what} cannot be recorded: {NOT_ASKED}")
 
 
 def _now_ms() -> int:

@@ -117,7 +117,7 @@ class RunStore(Protocol):
         """Raise ``UnreachableError`` if the store does not answer."""
         ...
 
-    def experiments(self) -> list[RecordedExperiment]:
+    def experiments(self, *, deleted: bool = False) -> list[RecordedExperiment]:
         """Return the experiments that are not deleted."""
         ...
 

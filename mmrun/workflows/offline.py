@@ -27,13 +27,8 @@ from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.history import merged
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.lease import Lease, folder_lock
-from mmrun.tracking.offline_store import (
-    NAME,
-    OfflineRun,
-    OfflineStore,
-    forget,
-    waiting_artifacts,
-)
+from mmrun.tracking.offline_artifacts import waiting_artifacts
+from mmrun.tracking.offline_store import NAME, OfflineRun, OfflineStore, forget
 from mmrun.tracking.run_file import NAME as RUN_FILE
 from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
 from mmrun.tracking.sender import Sender

@@ -9,8 +9,8 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.spool import REJECTED, Spool
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.journal import Journal
+from mmrun.tracking.offline_artifacts import waiting_artifacts
 from mmrun.tracking.offline_store import NAME as OFFLINE
-from mmrun.tracking.offline_store import waiting_artifacts
 from mmrun.tracking.run_file import NAME as RUN_FILE
 from mmrun.tracking.run_file import read_run_file
 from mmrun.workflows.ending import read_ending

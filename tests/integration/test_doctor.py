@@ -113,6 +113,19 @@ def test_a_database_is_tried_and_left_as_it_was(clinic: Clinic) -> None:
     assert len(store.find(experiment_id=experiment.experiment_id, tags={})) == 1
 
 
+def test_an_experiment_that_was_deleted_is_not_called_a_new_one(clinic: Clinic) -> None:
+    store = MlflowStore(f"sqlite:///{clinic.folder}/mlflow.db")
+    run = store.create(experiment="mmrun", name="mine", tags={})
+    MlflowClient(store.uri).delete_experiment(run.experiment_id)
+
+    found = clinic.diagnosis()
+
+    assert clinic.code == 6
+    (finding,) = found["experiment"]
+    assert finding["verdict"] == "fail"
+    assert f"--experiment-id {run.experiment_id}" in finding["remedy"]
+
+
 def test_the_experiment_is_that_of_the_folder_s_run(clinic: Clinic) -> None:
     store = MlflowStore(f"sqlite:///{clinic.folder}/mlflow.db")
     store.create(experiment="mmrun", name="another", tags={})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.address import sqlite_file
-from mmrun.tracking.store import RecordedExperiment
+from mmrun.tracking.store import RecordedExperiment, RunStore
 from mmrun.workflows.doctor.finding import Finding, fail, ok, warn
 from mmrun.workflows.doctor.patient import Patient
 
@@ -80,6 +80,13 @@ def experiment(patient: Patient) -> Iterator[Finding]:
         yield ok(f"{own.name!r}, id {own.experiment_id}, which has the run of the output folder")
     elif found is not None:
         yield ok(f"{found.name!r}, id {found.experiment_id}")
+    elif gone := _deleted(patient.store, given=given, name=name):
+        yield fail(
+            f"{gone.name!r}, id {gone.experiment_id}, was deleted",
+            f"bring it back with 'mlflow experiments restore --experiment-id {gone.experiment_id}'"
+            ", or choose another one",
+            exit_code=_TRACKING,
+        )
     elif given:
         yield fail(
             f"MLFLOW_EXPERIMENT_ID is {given}, and there is no such experiment",
@@ -88,6 +95,12 @@ def experiment(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield ok(f"{name!r} is not there yet: the first training makes it")
+
+
+def _deleted(store: RunStore, *, given: str | None, name: str) -> RecordedExperiment | None:
+    gone = store.experiments(deleted=True)
+    by_id = {one.experiment_id: one for one in gone}
+    return by_id.get(given) if given else {one.name: one for one in gone}.get(name)
 
 
 def artifacts(patient: Patient) -> Iterator[Finding]:

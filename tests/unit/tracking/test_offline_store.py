@@ -1,9 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mmrun.errors import TrackingError
-from mmrun.tracking.offline_store import OfflineRun, OfflineStore, forget, waiting_artifacts
+from mmrun.tracking.lease import Lease
+from mmrun.tracking.offline_artifacts import waiting_artifacts
+from mmrun.tracking.offline_store import OfflineRun, OfflineStore, forget
 from mmrun.tracking.store import Point, UnreachableError
 
 KEPT = {"attempts/1.json": b"{}"}
@@ -85,6 +88,32 @@ def test_a_parameter_keeps_its_first_value(store: OfflineStore) -> None:
     assert not store.claim_param(run_id, "mmrun.lease.1", "you")
     with pytest.raises(TrackingError, match="was logged with 'me'"):
         store.log_params(run_id, {"mmrun.lease.1": "you"})
+
+
+def test_of_two_nodes_one_holds_the_run_and_the_other_sees_it(known: OfflineStore) -> None:
+    there = OfflineStore(known.folder, uri=known.uri, run_id="r" * 32, kept=KEPT)
+    with Lease(known, "r" * 32):
+        known.set_tags("r" * 32, {"mmrun.status": "running"})
+
+        with pytest.raises(TrackingError, match="works on it"):
+            Lease(there, "r" * 32).acquire()
+
+        there.set_tags("r" * 32, {"mmrun.attempts": "2"})
+        assert known.read("r" * 32).tags["mmrun.attempts"] == "2"
+
+
+def test_one_of_ten_that_race_claims_a_parameter(known: OfflineStore) -> None:
+    stores = [
+        OfflineStore(known.folder, uri=known.uri, run_id="r" * 32, kept={}) for _ in range(10)
+    ]
+
+    with ThreadPoolExecutor(10) as pool:
+        won = list(
+            pool.map(lambda n: stores[n].claim_param("r" * 32, "mmrun.lease.1", str(n)), range(10))
+        )
+
+    assert sum(won) == 1
+    assert known.read("r" * 32).params == {"mmrun.lease.1": str(won.index(True))}
 
 
 def test_points_are_the_journals(store: OfflineStore) -> None:
