@@ -19,7 +19,7 @@ from typing import Self
 
 from mmrun import files
 from mmrun.errors import TrackingError
-from mmrun.tracking.offline_artifacts import NOT_ASKED, ROOT, OfflineArtifacts
+from mmrun.tracking.offline_artifacts import NOT_ASKED, ROOT, OfflineArtifacts, waiting_artifacts
 from mmrun.tracking.store import (
     Point,
     RecordedExperiment,
@@ -86,6 +86,21 @@ class OfflineRun:
         """Keep it, whole."""
         content = {"format": FORMAT, **asdict(self)}
         files.write_whole(folder / _STATE, json.dumps(content, indent=1) + "\n")
+
+
+def waits(output_dir: Path) -> bool:
+    """Whether a run of this folder was trained offline, and its server was not told all of it."""
+    waiting = OfflineRun.read(output_dir / NAME)
+    if waiting is None:
+        return False
+    told = not waiting.unknown and waiting.status is None  # it was only looked at, and refused
+    return not told or bool(waiting_artifacts(output_dir / NAME))
+
+
+def unknown_run(output_dir: Path) -> str | None:
+    """Return the id of this folder's run if no server has it yet."""
+    waiting = OfflineRun.read(output_dir / NAME)
+    return waiting.run_id if waiting is not None and waiting.unknown else None
 
 
 def forget(folder: Path) -> None:

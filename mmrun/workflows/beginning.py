@@ -19,9 +19,9 @@ from mmrun.errors import CheckpointError, DataError
 from mmrun.provenance.data import data_version, same_data
 from mmrun.provenance.source import SourceState, source_state
 from mmrun.tracking.attempts import PROCESSES, changes
+from mmrun.tracking.offline_store import unknown_run
 from mmrun.training.processes import Launched
 from mmrun.workflows.inheritance import Inheritance, bring, inheritance
-from mmrun.workflows.offline import unknown_run
 from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.place import Place
 

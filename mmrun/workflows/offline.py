@@ -6,22 +6,14 @@ checkpoints, and last how it stands. Whoever begins again finds what is still to
 """
 
 import logging
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from mmrun import faults
-from mmrun.checkpoints import manifest as manifests
-from mmrun.checkpoints.local import LocalCheckpoints
-from mmrun.checkpoints.manifest import MANIFEST
-from mmrun.checkpoints.renaming import rename_run
-from mmrun.config.loading import flat_tree, load_experiment
 from mmrun.config.masking import remember, without_secrets
 from mmrun.config.schema import Experiment
-from mmrun.errors import TrackingError, UsageError
-from mmrun.files import write_whole
+from mmrun.errors import TrackingError
 from mmrun.tracking.address import split_login, tracking_uri
 from mmrun.tracking.attempts import AttemptRecord
 from mmrun.tracking.history import merged
@@ -30,20 +22,17 @@ from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.tracking.offline_artifacts import waiting_artifacts
 from mmrun.tracking.offline_store import NAME, OfflineRun, OfflineStore, forget
 from mmrun.tracking.run_file import NAME as RUN_FILE
-from mmrun.tracking.run_file import RunFile, read_run_file, write_run_file
+from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.tracking.tail import read_left
-from mmrun.workflows.ending import read_ending, write_ending
 from mmrun.workflows.failure import forget_error
 from mmrun.workflows.killed import KILLED
-from mmrun.workflows.output_folder import AVERAGE
+from mmrun.workflows.offline_name import of_the_run, settle
 from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.past import read_past
 from mmrun.workflows.records import (
-    DESCRIPTION,
     FOLDER,
-    START_TAG,
     correct_attempt,
     is_record,
     kept_records,
@@ -56,12 +45,6 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 """How long a server may take nothing before what waits is left for later."""
-_MADE_TAG = "mmrun.offline"
-"""The id that a run had while no server knew it."""
-_PARTED_TAG = "mmrun.parted_from"
-"""The run that another machine went on with meanwhile."""
-_OF_THE_FOLDER = ("mmrun.lease.",)
-"""Tags and parameters that say who worked in the folder, and nothing of the run."""
 
 
 def offline_store(
@@ -79,21 +62,6 @@ def offline_store(
         run_id=run_id,
         kept=kept_records(output_dir / "journal"),
     )
-
-
-def waits(output_dir: Path) -> bool:
-    """Whether a run of this folder was trained offline, and its server was not told all of it."""
-    waiting = OfflineRun.read(output_dir / NAME)
-    if waiting is None:
-        return False
-    told = not waiting.unknown and waiting.status is None  # it was only looked at, and refused
-    return not told or bool(waiting_artifacts(output_dir / NAME))
-
-
-def unknown_run(output_dir: Path) -> str | None:
-    """Return the id of this folder's run if no server has it yet."""
-    waiting = OfflineRun.read(output_dir / NAME)
-    return waiting.run_id if waiting is not None and waiting.unknown else None
 
 
 def deliver(output_dir: Path, store: RunStore, *, steal: bool) -> None:
@@ -140,131 +108,6 @@ def _send_points(output_dir: Path, store: RunStore, run_id: str) -> None:
             )
 
 
-def settle(output_dir: Path, store: RunStore) -> str:
-    """Give the run of the folder its place in the store, if it has none; return its id there."""
-    folder = output_dir / NAME
-    waiting = OfflineRun.read(folder)
-    if waiting is not None and waiting.unknown and waiting.becomes is None:
-        waiting = _made(waiting, folder, store)
-    if waiting is not None and waiting.becomes is not None:
-        _take_name(output_dir, waiting, becomes=waiting.becomes)
-    run_file = read_run_file(output_dir)
-    if run_file is None:
-        raise UsageError(
-            f"{output_dir} has no run.json: it does not say which run it belongs to",
-            hint="run 'mmrun train --offline' again, which writes it",
-        )
-    return run_file.run_id
-
-
-def part_ways(output_dir: Path) -> None:
-    """Make what was done offline a run of its own, with all that this folder knows of it.
-
-    Raises:
-        UsageError: nothing was done offline that waits here.
-    """
-    folder, journal = output_dir / NAME, output_dir / "journal"
-    waiting = OfflineRun.read(folder)
-    if waiting is None or not waits(output_dir):
-        raise UsageError(
-            f"{output_dir} has nothing that was trained offline and waits",
-            hint="leave --as_new_run out",
-        )
-    if waiting.unknown:
-        return  # it is one already
-    kept = kept_records(journal)
-    for path, content in kept.items():
-        if not (folder / "artifacts" / path).exists():
-            write_whole(folder / "artifacts" / path, content)
-    for mark in journal.glob("*.sent"):
-        mark.unlink()  # what the other run has, the new one has not
-    first = min((AttemptRecord.from_json(text) for text in kept.values()), key=_number)
-    settings = {f"cfg.{key}": value for key, value in flat_tree(first.config).items()}
-    replace(
-        waiting,
-        unknown=True,
-        experiment=load_experiment(None, base=first.config).tracking.experiment,
-        started_ms=first.started_ms,
-        params={**waiting.params, **settings},
-        tags={**waiting.tags, _PARTED_TAG: waiting.run_id},
-    ).write(folder)
-
-
-def _number(record: AttemptRecord) -> int:
-    return record.attempt
-
-
-def _made(waiting: OfflineRun, folder: Path, store: RunStore) -> OfflineRun:
-    """Make the run. Who dies between the answer and the note of it leaves one that is removed."""
-    lost, nonce = waiting.tries, uuid.uuid4().hex
-    waiting = replace(waiting, tries=(*lost, nonce))
-    waiting.write(folder)
-    tags = {**_of_the_run(waiting.tags), START_TAG: nonce, _MADE_TAG: waiting.run_id}
-    run = store.create(
-        experiment=waiting.experiment,
-        experiment_id=_experiment_there(waiting, store),
-        name=waiting.name,
-        tags=tags,
-        started_ms=waiting.started_ms,
-    )
-    faults.reach("offline.made")
-    made = replace(
-        waiting, becomes=run.run_id, tracking_uri=store.uri, experiment_id=run.experiment_id
-    )
-    made.write(folder)
-    faults.reach("offline.noted")
-    for one in lost:  # who made these died before anybody knew of them
-        for left in store.find(experiment_id=run.experiment_id, tags={START_TAG: one}):
-            store.delete(left.run_id)
-    logger.info("run %s was made for what was trained offline in %s", run.run_id, folder.parent)
-    return made
-
-
-def _experiment_there(waiting: OfflineRun, store: RunStore) -> str | None:
-    """Return the id of the experiment that was meant: of that very server, and not said anew."""
-    anew = os.environ.keys() & {"MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"}
-    return None if anew or store.uri != waiting.tracking_uri else waiting.experiment_id or None
-
-
-def _take_name(output_dir: Path, waiting: OfflineRun, *, becomes: str) -> None:
-    """Let everything in the folder say the id that the server gave the run."""
-    old = waiting.run_id
-    local = LocalCheckpoints(output_dir / "train")
-    rename_run(old, becomes, local=local, spool=output_dir / "spool")
-    faults.reach("offline.renamed")
-    folder = output_dir / NAME
-    if (ending := read_ending(output_dir / "journal")) is not None:
-        record = ending.record.of_run(becomes, formerly=old)
-        write_ending(output_dir / "journal", replace(ending, record=record))
-    for path in _records(output_dir):
-        record = AttemptRecord.from_json(path.read_bytes())
-        write_whole(path, record.of_run(becomes, formerly=old).to_json())
-    for average in (output_dir / AVERAGE, folder / "artifacts" / AVERAGE):
-        if (average / MANIFEST).exists():
-            manifest = manifests.read(average)
-            members = tuple(name.replace(old, becomes) for name in manifest.average_of)
-            changed = {"run_id": becomes, "average_of": members}
-            manifests.write(average, manifest.model_copy(update=changed))
-    run_file = read_run_file(output_dir)
-    if run_file is not None:
-        write_run_file(
-            output_dir,
-            replace(
-                run_file,
-                run_id=becomes,
-                tracking_uri=waiting.tracking_uri,
-                experiment_id=waiting.experiment_id,
-            ),
-        )
-    replace(waiting, run_id=becomes, becomes=None, unknown=False, tries=()).write(folder)
-
-
-def _records(output_dir: Path) -> list[Path]:
-    kept = (output_dir / "journal").glob("attempt-*.json")
-    waiting = (output_dir / NAME / "artifacts" / FOLDER).glob("*.json")
-    return sorted([*kept, *waiting])
-
-
 def tell(output_dir: Path, store: RunStore) -> None:
     """Tell what is not known in the store yet: parameters and small artifacts.
 
@@ -278,7 +121,7 @@ def tell(output_dir: Path, store: RunStore) -> None:
         return
     _refuse_two_ways(output_dir, store, waiting.run_id)
     known = store.read(waiting.run_id).params
-    params = {k: v for k, v in _of_the_run(waiting.params).items() if k not in known}
+    params = {k: v for k, v in of_the_run(waiting.params).items() if k not in known}
     if params:
         store.log_params(waiting.run_id, params)
     artifacts = store.artifacts(waiting.run_id)
@@ -302,7 +145,7 @@ def conclude(output_dir: Path, store: RunStore) -> None:
             _add_confirmed(store, record, journal=output_dir / "journal")
     newest = last_record(store, waiting.run_id)
     if newest is None or newest.attempt <= max(mine, default=0):
-        store.set_tags(waiting.run_id, _of_the_run(waiting.tags))
+        store.set_tags(waiting.run_id, of_the_run(waiting.tags))
         if waiting.status is not None:
             store.set_status(waiting.run_id, waiting.status, ended_ms=waiting.ended_ms)
         if newest is not None:
@@ -346,11 +189,3 @@ def _waiting_records(folder: Path) -> Mapping[int, AttemptRecord]:
         if is_record(path)
     ]
     return {record.attempt: record for record in records}
-
-
-def _of_the_run(values: Mapping[str, str]) -> dict[str, str]:
-    return {
-        key: value
-        for key, value in values.items()
-        if not key.startswith(_OF_THE_FOLDER) and key != DESCRIPTION
-    }

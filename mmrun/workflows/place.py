@@ -15,9 +15,10 @@ from mmrun.errors import CheckpointError, TrackingError, UsageError
 from mmrun.tracking import launcher
 from mmrun.tracking.address import absolute, tracking_uri
 from mmrun.tracking.mlflow_store import MlflowStore
+from mmrun.tracking.offline_store import unknown_run
 from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.store import Run, RunStore
-from mmrun.workflows.offline import offline_store, unknown_run
+from mmrun.workflows.offline import offline_store
 from mmrun.workflows.output_folder import refuse_foreign
 from mmrun.workflows.past import Past, read_past, source_past
 from mmrun.workflows.which_fork import STARTED_TAG, Origin, origin_asked, origin_of, refuse_other

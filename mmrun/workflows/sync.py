@@ -14,7 +14,8 @@ from mmrun.tracking.run_file import RunFile, read_run_file
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.ending import deliver_ending
-from mmrun.workflows.offline import PATIENCE_S, conclude, forget_unbegun, part_ways, settle, tell
+from mmrun.workflows.offline import PATIENCE_S, conclude, forget_unbegun, tell
+from mmrun.workflows.offline_name import part_ways, settle
 from mmrun.workflows.output_folder import in_words, unsent
 from mmrun.workflows.over import is_open, say_over
 from mmrun.workflows.past import read_past

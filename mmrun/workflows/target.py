@@ -12,9 +12,9 @@ from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.checkpoints.spool import Spool
 from mmrun.errors import TrackingError, UsageError
 from mmrun.tracking.address import absolute, sqlite_file, tracking_uri
+from mmrun.tracking.offline_store import unknown_run
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import RunStore, UnreachableError
-from mmrun.workflows.offline import unknown_run
 from mmrun.workflows.records import last_record
 
 NOWHERE = LocalCheckpoints(Path("/nonexistent"))

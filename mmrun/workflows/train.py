@@ -1,5 +1,6 @@
 """Start a training, or go on with one: always one run."""
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmrun.errors import StopRequested
 from mmrun.tracking import launcher, orphan
 from mmrun.tracking.held import only_while_held
 from mmrun.tracking.lease import Lease, folder_lock
+from mmrun.tracking.offline_store import waits
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import UnreachableError
 from mmrun.training.processes import Leader
@@ -21,7 +23,7 @@ from mmrun.workflows.beginning import begin
 from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.new_run import start_run
 from mmrun.workflows.next_rate import next_rate
-from mmrun.workflows.offline import deliver, waits
+from mmrun.workflows.offline import deliver
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, find_place, open_store
 from mmrun.workflows.plan import plan_of
@@ -93,12 +95,18 @@ def _resolved(request: TrainRequest) -> Place:
     if waiting is not None and not offline and not _is_fresh(request):
         run_file = read_run_file(waiting)
         deliver(waiting, open_store(request.experiment, run_file), steal=request.steal)
+    named = os.environ.get(launcher.VARIABLE)
     place = find_place(request, fork=request.fork, offline=offline)
-    if waiting is None and not offline and not place.fresh and waits(place.output_dir):
-        # The folder was only known by the configuration of the run.
-        deliver(place.output_dir, place.store, steal=request.steal)
-        place = replace(find_place(request, fork=request.fork), launched=place.launched)
-    return place
+    if waiting is not None or offline or place.fresh or not waits(place.output_dir):
+        return place
+    # The folder was only known by the configuration of the run.
+    request = replace(request, output_dir=place.output_dir)
+    if request.dry_run:
+        return find_place(request, offline=True)
+    deliver(place.output_dir, place.store, steal=request.steal)
+    if named is not None:
+        os.environ[launcher.VARIABLE] = named
+    return find_place(request, fork=request.fork)
 
 
 def _waiting(request: TrainRequest) -> Path | None:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mmrun.tracking.offline_store import unknown_run, waits
 from mmrun.tracking.run_file import read_run_file
-from mmrun.workflows.offline import unknown_run, waits
 from tests.crashtest.differences import differences
 from tests.crashtest.kills import OFFLINE, Kill, Shape, draw
 from tests.recovery.project import MMRUN, Done, Project, outside, write_small_data

@@ -208,10 +208,11 @@ def test_what_failed_offline_is_recorded_as_failed(project: Project) -> None:
     assert project.run.status == "FINISHED"
 
 
+@pytest.mark.parametrize("moment", ["run.created", "run.noted"])
 def test_a_death_before_the_first_attempt_leaves_nothing_to_tell(
-    project: Project, alone: Project
+    project: Project, alone: Project, moment: str
 ) -> None:
-    project.train_until("run.created", "--offline")
+    project.train_until(moment, "--offline")
 
     project.train_to_the_end()
 

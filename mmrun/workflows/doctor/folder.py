@@ -11,12 +11,12 @@ from mmrun.checkpoints.spool import Spool
 from mmrun.errors import DiskFullError, UsageError
 from mmrun.files import size_of
 from mmrun.tracking.lease import holder
+from mmrun.tracking.offline_store import unknown_run
 from mmrun.tracking.signs_of_life import life_of
 from mmrun.workflows.checkpoints.sizes import in_words as bytes_in_words
 from mmrun.workflows.doctor.finding import Finding, fail, failed, ok, warn
 from mmrun.workflows.doctor.patient import Patient
 from mmrun.workflows.ending import read_ending
-from mmrun.workflows.offline import unknown_run
 from mmrun.workflows.output_folder import in_words, refuse_foreign, unsent
 from mmrun.workflows.runs import state_of
 
