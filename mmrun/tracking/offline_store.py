@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from mmrun import files
+from mmrun import faults, files
 from mmrun.errors import TrackingError
 from mmrun.tracking.offline_artifacts import NOT_ASKED, ROOT, OfflineArtifacts, waiting_artifacts
 from mmrun.tracking.store import (
@@ -104,9 +104,13 @@ def unknown_run(output_dir: Path) -> str | None:
 
 
 def forget(folder: Path) -> None:
-    """Remove what was told, the run's state first: what is left over is not told again."""
-    (folder / _STATE).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove what was told, out of the way first: what a death leaves of it does not wait."""
+    told = folder.with_name(f".{folder.name}.told")
+    shutil.rmtree(told, ignore_errors=True)
+    if folder.exists():
+        folder.rename(told)
+    faults.reach("offline.forgotten")
+    shutil.rmtree(told, ignore_errors=True)
 
 
 class OfflineStore:
@@ -221,11 +225,8 @@ class OfflineStore:
             return False
         claims = self.folder / _CLAIMS
         claims.mkdir(parents=True, exist_ok=True)
-        mine = claims / f".{key}.{uuid.uuid4().hex}"
-        mine.write_text(value, encoding="utf-8")
-        with suppress(FileExistsError):
-            os.link(mine, claims / key)  # of two at once one succeeds, also over a network
-        mine.unlink()
+        with suppress(FileExistsError), (claims / key).open("x", encoding="utf-8") as claim:
+            claim.write(value)  # of two at once one makes the file, also over a network
         return (claims / key).read_text(encoding="utf-8") == value
 
     def _claims(self) -> dict[str, str]:

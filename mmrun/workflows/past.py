@@ -28,6 +28,13 @@ class Past:
     lineage: tuple[tuple[int, int], ...] = ()
 
     @property
+    def starts(self) -> tuple[Start, ...]:
+        """The attempts so far; without a record in their order, before all time stamps."""
+        if self.last is not None:
+            return self.last.lineage
+        return tuple(Start(attempt, step, n) for n, (attempt, step) in enumerate(self.lineage))
+
+    @property
     def last_ms(self) -> int:
         """The latest time stamp in the record of the attempts."""
         if self.last is None:

@@ -217,7 +217,7 @@ def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int
         pid=os.getpid(),
         processes=beginning.processes,
         offline=beginning.place.offline,
-        lineage=(*(last.lineage if last else ()), start),
+        lineage=(*(last.lineage if last else past.starts), start),
         earlier=last.rows if last else (),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),
@@ -323,7 +323,7 @@ def _finish_quietly(session: Session) -> str:
 def _mend_status(beginning: Beginning) -> None:
     """Say that the run is finished, where the process that finished it died before it could."""
     run, last = beginning.place.run, beginning.past.last
-    if run is None or last is None:
+    if run is None or last is None or beginning.place.offline:  # there, what stands is not known
         return
     if run.tags.get("mmrun.status") != FINISHED:
         say_state(beginning.place.store, last, FINISHED)

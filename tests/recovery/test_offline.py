@@ -105,6 +105,7 @@ def test_the_run_has_the_times_of_the_training_not_of_the_sending(done_offline: 
         "offline.noted",
         "offline.renamed",
         "offline.told",
+        "offline.forgotten",
         "points.sent",
         "upload.files",
         "upload.manifest",
