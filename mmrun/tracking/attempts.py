@@ -175,6 +175,18 @@ def with_divergences(record: AttemptRecord, divergences: Sequence[Divergence]) -
     )
 
 
+def in_time(points: Sequence[Point], *, attempt: int, starts: Sequence[Start]) -> Sequence[Point]:
+    """Return what ``attempt`` logged with time stamps that are its own and no later attempt's.
+
+    A machine that was cut off goes on for a while after another one has taken the run over; what
+    it logs then would be told to be that one's.
+    """
+    end_ms = min((one.started_ms for one in starts if one.attempt > attempt), default=None)
+    if end_ms is None or all(point.timestamp_ms < end_ms for point in points):
+        return points
+    return [p._replace(timestamp_ms=min(p.timestamp_ms, end_ms - 1)) for p in points]
+
+
 def is_timing(key: str) -> bool:
     """Tell metrics that measure the machine, and so differ each time, from the others."""
     return key.startswith(BESIDE) or key.endswith(("_runtime", "_per_second"))

@@ -80,6 +80,12 @@ class PointLog:
         named = _NAME.fullmatch(self.path.name)
         return named is not None and named[2] is not None
 
+    @property
+    def attempt(self) -> int:
+        """The attempt that wrote the file."""
+        named = _NAME.fullmatch(self.path.name)
+        return int(named[1]) if named is not None else 0
+
     def confirm(self, points: Sequence[Point], *, later: bool = False) -> None:
         """Add one line that says that ``points`` came out as they had been logged before.
 

@@ -13,8 +13,9 @@ from typing import Self
 from mmrun import faults
 from mmrun.errors import TrackingError
 from mmrun.progress import follow_until
+from mmrun.tracking.attempts import Start, in_time
 from mmrun.tracking.elsewhere import Elsewhere
-from mmrun.tracking.journal import Journal, PointLog
+from mmrun.tracking.journal import Batch, Journal, PointLog
 from mmrun.tracking.store import Point, RunStore
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Sender:
         journal: Journal,
         *,
         lineage: Sequence[tuple[int, int]] = (),
+        starts: Sequence[Start] = (),
         sends: bool = True,
         every_s: float = 1.0,
         longest_pause_s: float = 30.0,
@@ -47,6 +49,8 @@ class Sender:
 
         ``lineage`` are those attempts and the step where each began. What one of them logged again
         in another folder is not sent; the journal's own attempt knew what was logged before it.
+        ``starts`` say when each began: what an attempt logged after the next one's start, not
+        knowing of it, gets the last time stamp before, by which it is told whose it is.
         Without ``sends`` everything stays in the journal, for a later process to send.
         """
         self._store = store
@@ -55,6 +59,7 @@ class Sender:
         self._logs = journal.logs()
         self._own = journal.own
         self._elsewhere = Elsewhere(store, run_id, journal, lineage=lineage)
+        self._starts = starts
         self._sends = sends
         self._every_s = every_s
         self._longest_pause_s = longest_pause_s
@@ -196,13 +201,19 @@ class Sender:
         log.flush()
         self._elsewhere.forget()  # what the log before had may be stored now
         while not self._stopping and (batch := log.batch(limit=_BATCH)).until > log.sent:
-            sendable = [point for point in batch.points if self._sendable(point)]
+            sendable = [point for point in self._in_time(batch, log) if self._sendable(point)]
             points = self._without_doubles(sendable, log)
             if points:
                 self._store.log_points(self._run_id, points)
                 faults.reach("points.sent", step=points[-1].step)
             self.doubles += len(sendable) - len(points)
             log.acknowledge(batch.until, flushed=len(batch.points) < _BATCH)  # not while more waits
+
+    def _in_time(self, batch: Batch, log: PointLog) -> Sequence[Point]:
+        """Return the points with time stamps that are their attempt's and no later one's."""
+        if log.carried or log is self._own:
+            return batch.points
+        return in_time(batch.points, attempt=log.attempt, starts=self._starts)
 
     def _without_doubles(self, points: Sequence[Point], log: PointLog) -> list[Point]:
         """Return what the store does not have yet.

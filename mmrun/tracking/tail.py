@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmrun.tracking.attempts import BESIDE
+from mmrun.tracking.attempts import BESIDE, Start, in_time
 from mmrun.tracking.journal import found_logs, log_path
 from mmrun.tracking.lines import backwards, decoded, forwards, points_in
 from mmrun.tracking.replay import Divergence
@@ -28,22 +28,33 @@ class Tail:
     """Whether nothing can be missing: each attempt has its file here, without a damaged line."""
 
 
-def read_tail(folder: Path, *, lineage: Sequence[tuple[int, int]], from_step: int) -> Tail:
+def read_tail(
+    folder: Path,
+    *,
+    lineage: Sequence[tuple[int, int]],
+    from_step: int,
+    starts: Sequence[Start] = (),
+) -> Tail:
     """Return what the attempts of ``lineage`` journaled for ``from_step`` and later steps.
 
-    ``lineage`` has their numbers, and the steps that they began at.
+    ``lineage`` has their numbers, and the steps that they began at; ``starts`` when they did.
     """
     begun = dict(lineage)
     tails = [
-        _read_whole(path, from_step=from_step) if carried else _read_back(path, from_step=from_step)
+        (attempt, (_read_whole if carried else _read_back)(path, from_step=from_step))
         for attempt, carried, path in found_logs(folder)
         if not carried or begun.get(attempt, from_step) >= from_step
     ]
+    points = [
+        point
+        for attempt, tail in tails
+        for point in in_time(tail.points, attempt=attempt, starts=starts)
+    ]
     here = {attempt for attempt, carried, _ in found_logs(folder) if not carried}
     return Tail(
-        points=[point for tail in tails for point in tail.points],
-        newest_ms=max((tail.newest_ms for tail in tails), default=0),
-        whole=begun.keys() <= here and all(tail.whole for tail in tails),
+        points=points,
+        newest_ms=max((tail.newest_ms for _, tail in tails), default=0),
+        whole=begun.keys() <= here and all(tail.whole for _, tail in tails),
     )
 
 

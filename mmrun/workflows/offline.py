@@ -100,7 +100,8 @@ def _send_points(output_dir: Path, store: RunStore, run_id: str) -> None:
     past = read_past(store, store.read(run_id), read_run_file(output_dir))
     # All that lies here is an earlier attempt's, as it is for the next one.
     journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
-    with Sender(store, run_id, journal, lineage=past.lineage) as sender:
+    starts = past.known_starts
+    with Sender(store, run_id, journal, lineage=past.lineage, starts=starts) as sender:
         if not sender.drain(PATIENCE_S):
             raise TrackingError(
                 f"the points of run {run_id} that were logged offline could not be sent",

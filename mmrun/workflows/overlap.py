@@ -84,7 +84,7 @@ def read_earlier(
     store: RunStore, run_id: str, *, past: Past, journal: Path, from_step: int
 ) -> Earlier:
     """Return what the attempts of ``past`` logged for ``from_step`` and later steps."""
-    tail = read_tail(journal, lineage=past.lineage, from_step=from_step)
+    tail = read_tail(journal, lineage=past.lineage, from_step=from_step, starts=past.known_starts)
     newest = store.read(run_id).newest
     stored_ms = max((point.timestamp_ms for point in newest.values()), default=0)
     # A copy of the folder has all files too, and lacks what the original logged after that.

@@ -1,6 +1,6 @@
 """What the earlier attempts of a run left behind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,9 @@ from mmrun.checkpoints.policy import Lineage
 from mmrun.config.loading import Override, flat_tree, load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError
-from mmrun.tracking.attempts import AttemptRecord, Start
+from mmrun.tracking.attempts import AttemptRecord, Start, in_time
 from mmrun.tracking.history import Trail, effective_history, trail_of
-from mmrun.tracking.journal import read_confirmed, read_journals
+from mmrun.tracking.journal import CARRIED, read_confirmed, read_journals
 from mmrun.tracking.run_file import RunFile
 from mmrun.tracking.store import Point, Run, RunStore
 from mmrun.tracking.tail import last_step
@@ -33,6 +33,11 @@ class Past:
         if self.last is not None:
             return self.last.lineage
         return tuple(Start(attempt, step, n) for n, (attempt, step) in enumerate(self.lineage))
+
+    @property
+    def known_starts(self) -> tuple[Start, ...]:
+        """Those of which it is known when they were: others have numbers in place of times."""
+        return _known(self.last.lineage) if self.last is not None else ()
 
     @property
     def last_ms(self) -> int:
@@ -68,6 +73,10 @@ class Past:
         return load_experiment(None, overrides=overrides, base=self.last.config)
 
 
+def _known(lineage: Iterable[Start]) -> tuple[Start, ...]:
+    return tuple(start for start in lineage if start.started_ms > start.attempt)
+
+
 def read_past(store: RunStore, run: Run, run_file: RunFile | None) -> Past:
     """Read what the store and the folder know of the run's attempts."""
     last = last_record(store, run.run_id)
@@ -99,7 +108,7 @@ class Logged:
 def read_logged(store: RunStore, run: Run, *, journal: Path) -> Logged:
     """Read what the store has of a run and, where ``journal`` is its, what waits there."""
     trail = trail_of(all_records(store, run.run_id), journaled=read_confirmed(journal))
-    points = earlier_points(store=store, run=run, journal=journal)
+    points = earlier_points(store=store, run=run, journal=journal, starts=_known(trail.lineage))
     return Logged(points=points, trail=trail)
 
 
@@ -115,9 +124,15 @@ def read_journaled(journal: Path, *, lineage: Lineage) -> Logged:
     return Logged(points=points, trail=Trail(lineage=starts, confirmed=read_confirmed(journal)))
 
 
-def earlier_points(*, store: RunStore, run: Run, journal: Path) -> list[Point]:
+def earlier_points(
+    *, store: RunStore, run: Run, journal: Path, starts: Sequence[Start] = ()
+) -> list[Point]:
     """Return what was logged so far: in the store, and here but not yet sent."""
     histories = at_once(lambda key: store.history(run.run_id, key), run.metrics)
     stored = (point for history in histories for point in history)
-    journaled = (point for points in read_journals(journal).values() for point in points)
+    journaled = (
+        point
+        for attempt, points in read_journals(journal).items()
+        for point in in_time(points, attempt=attempt, starts=() if attempt == CARRIED else starts)
+    )
     return list({repr(point): point for point in (*stored, *journaled)}.values())

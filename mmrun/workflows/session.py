@@ -145,6 +145,7 @@ def _prepare(beginning: Beginning, recipe: Recipe, *, wish: StopWish, lease: Lea
         place.run_id,
         journal,
         lineage=beginning.past.lineage,
+        starts=beginning.past.known_starts,
         sends=not place.offline,
     )
     attempt = Attempt(

@@ -115,7 +115,8 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
     publisher = publisher_of(place, lineage=past.lineage, lease=lease, listener=hints)
     # All that lies here is an earlier attempt's, as it is for the next one.
     journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
-    with Sender(store, run.run_id, journal, lineage=past.lineage) as sender:
+    starts = past.known_starts
+    with Sender(store, run.run_id, journal, lineage=past.lineage, starts=starts) as sender:
         publisher.recover()
         sender.drain(PATIENCE_S)
         missed = publisher.drain(PATIENCE_S, patient=lambda: True)

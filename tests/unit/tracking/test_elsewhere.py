@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mmrun.tracking.attempts import Start
+from mmrun.tracking.history import Trail
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, Run
@@ -101,6 +103,24 @@ def test_a_value_that_was_there_before_counts_for_who_did_the_step_again(
     assert read_left(tmp_path, attempt=2, after=0).confirmed == confirmed
     tail = read_tail(tmp_path, lineage=((2, 6),), from_step=20)
     assert [found.step for found in tail.points] == [30]
+
+
+def test_what_a_machine_that_was_cut_off_logged_is_told_as_its_own(
+    store: AskedStore, run: Run, tmp_path: Path
+) -> None:
+    Journal(tmp_path, attempt=1).append(
+        [point(0.9, step=20, at=5000), point(0.8, step=25, at=6000)]
+    )
+    store.log_points(run.run_id, [point(0.5, step=20, at=4500)])
+    starts = (Start(1, 0, 1000), Start(2, 6, 4000))
+
+    journal = Journal(tmp_path, attempt=3)
+    with Sender(store, run.run_id, journal, lineage=BEGUN, starts=starts, every_s=0.01) as sender:
+        assert sender.flush(10)
+
+    trail = Trail(lineage=starts)
+    authors = {p.value: trail.attempt_of(p) for p in store.history(run.run_id, "loss")}
+    assert authors == {0.5: 2, 0.9: 1, 0.8: 1}
 
 
 def test_of_a_long_history_only_the_end_is_read(
