@@ -16,9 +16,9 @@
 
 # source /path/to/the/environment/bin/activate
 
-# Where runs are recorded. Without a server: leave it out, and give --tracking.uri a file on a disk
-# that only this job writes to. Compute nodes without a network: mmrun train --offline, and from the
-# login node: mmrun sync OUTPUT_DIR.
+# Where runs are recorded. Without a server: sqlite:////path/of/a/file, on a disk that locks files.
+# Compute nodes without a network: mmrun train --offline, and from the login node:
+# mmrun sync OUTPUT_DIR.
 # export MLFLOW_TRACKING_URI=http://login-node:5000
 
 config=${1:?usage: sbatch slurm.sh EXPERIMENT_FILE [OPTION OF mmrun train ...]}
