@@ -15,7 +15,10 @@ from mmrun.tracking.store import Point
 FORMAT = 1
 Decision = Literal["log", "confirm", "diverge"]
 Ranges = Mapping[str, Sequence[Sequence[int]]]
-"""By metric, pairs of the first and the last step that an attempt confirmed."""
+"""By metric, the first and the last step that an attempt confirmed, and a time stamp of there.
+
+That is of what it met: a point that one earlier attempt had logged. Old records have none.
+"""
 PROCESSES = "processes"
 """What is changed, among settings, by another number of processes: a step is of other samples."""
 
@@ -244,7 +247,7 @@ class Overlap:
         self._confirmed: set[tuple[str, int]] = set()
         self._ranges: dict[str, list[list[int]]] = {}
         self._changed: set[str] = set()
-        self._met_again: dict[str, list[list[int]]] = {}
+        self._met_again: dict[str, list[Sequence[int]]] = {}
         self.divergences: list[Divergence] = []
         self.unknown = range(0)
         """Steps for which the store may have more than could be read."""
@@ -279,28 +282,38 @@ class Overlap:
         )
         return "diverge"
 
+    def earlier(self, point: Point) -> Point:
+        """Return what is known to have been logged before ``point``; "confirm" was decided."""
+        return self._earlier[point.key, point.step]
+
     def meet_again(self, points: Iterable[Point]) -> None:
         """Take note of points that the store had all the same, as was found when they were sent."""
         for point in points:
-            self._met_again.setdefault(point.key, []).append([point.step, point.step])
+            self._met_again.setdefault(point.key, []).append(
+                [point.step, point.step, point.timestamp_ms]
+            )
 
-    def confirmed(self) -> dict[str, list[list[int]]]:
-        """Return by metric the ranges of steps that were confirmed.
+    def confirmed(self) -> dict[str, list[Sequence[int]]]:
+        """Return by metric the ranges of steps that were confirmed, each of one attempt.
 
         A range never spans a logged step that was not. Only metrics with news are looked through.
         """
         changed, self._changed = self._changed, set()
         self._ranges |= {key: [] for key in changed}
-        open_ranges: set[str] = set()
+        open_ranges: dict[str, int] = {}  # by metric, the attempt that is met
         for key, step in sorted(place for place in self._earlier if place[0] in changed):
+            met = self._earlier[key, step]
+            logged_in = self._explanation.attempt_of(met)
             if (key, step) not in self._confirmed:
-                open_ranges.discard(key)
-            elif key in open_ranges:
+                open_ranges.pop(key, None)
+            elif open_ranges.get(key) == logged_in:
                 self._ranges[key][-1][1] = step
             else:
-                self._ranges[key].append([step, step])
-                open_ranges.add(key)
-        ranges = {key: [list(one) for one in known] for key, known in self._ranges.items()}
+                self._ranges[key].append([step, step, met.timestamp_ms])
+                open_ranges[key] = logged_in
+        ranges: dict[str, list[Sequence[int]]] = {
+            key: [list(one) for one in known] for key, known in self._ranges.items()
+        }
         for key, met_again in self._met_again.items():
             ranges[key] = [*ranges.get(key, []), *met_again]
         return ranges

@@ -23,7 +23,10 @@ class Trail:
 
         None is for what is older than the run: a fork has it from its source.
         """
-        begun = [start for start in self.lineage if start.started_ms <= point.timestamp_ms]
+        return self._attempt_at(point.timestamp_ms)
+
+    def _attempt_at(self, time_ms: int) -> int | None:
+        begun = [start for start in self.lineage if start.started_ms <= time_ms]
         return max(begun, key=lambda start: start.started_ms).attempt if begun else None
 
     def path_to(self, attempt: int | None = None) -> Sequence[Start]:
@@ -39,9 +42,19 @@ class Trail:
         return path
 
     def confirms(self, attempt: int, point: Point) -> bool:
-        """Whether ``attempt`` computed the value of an older point again."""
+        """Whether ``attempt`` computed the value of an older point again.
+
+        Of several attempts that logged the step it met one; what others did may have come later.
+        """
         ranges = self.confirmed.get(attempt, {}).get(point.key, ())
-        return any(first <= point.step <= last for first, last in ranges)
+        return any(
+            first <= point.step <= last and self._same_attempt(point, *at)
+            for first, last, *at in ranges
+        )
+
+    def _same_attempt(self, point: Point, met_ms: int | None = None) -> bool:
+        """Whether what had the time stamp ``met_ms``, which old records lack, is its attempt's."""
+        return met_ms is None or self._attempt_at(met_ms) == self.attempt_of(point)
 
 
 def trail_of(records: Iterable[AttemptRecord], *, journaled: Mapping[int, Ranges]) -> Trail:

@@ -17,7 +17,15 @@ from typing import Any
 from mmrun import faults
 from mmrun.errors import TrackingError
 from mmrun.files import write_whole
-from mmrun.tracking.lines import backwards, decoded, encoded, ends_torn, forwards, points_in
+from mmrun.tracking.lines import (
+    backwards,
+    confirmed_in,
+    decoded,
+    encoded,
+    ends_torn,
+    forwards,
+    points_in,
+)
 from mmrun.tracking.replay import Divergence
 from mmrun.tracking.store import Point
 
@@ -87,13 +95,14 @@ class PointLog:
         return int(named[1]) if named is not None else 0
 
     def confirm(self, points: Sequence[Point], *, later: bool = False) -> None:
-        """Add one line that says that ``points`` came out as they had been logged before.
+        """Add one line that says that ``points``, of earlier attempts, came out as they were.
 
         ``later`` is for what was only found when they were sent; the steps of such a line are not
         in the order of the file.
         """
         places = [[point.key, point.step] for point in points]
-        self._write({"confirmed": places, **({"later": True} if later else {})})
+        met = [point.timestamp_ms for point in points]
+        self._write({"confirmed": places, "met": met, **({"later": True} if later else {})})
 
     def diverge(self, divergences: Sequence[Divergence]) -> None:
         """Add one line that says which values came out otherwise than they had been logged."""
@@ -195,7 +204,7 @@ class Journal:
         self.own.append(points)
 
     def confirm(self, points: Sequence[Point]) -> None:
-        """Write that these values of earlier attempts were met again; they are not sent."""
+        """Write that these points of earlier attempts were met again."""
         self.own.confirm(points)
 
     def diverge(self, divergences: Sequence[Divergence]) -> None:
@@ -246,10 +255,8 @@ def read_confirmed(folder: Path) -> dict[int, dict[str, list[list[int]]]]:
     confirmed: dict[int, dict[str, list[list[int]]]] = {}
     for attempt, carried, path in found_logs(folder):
         for line, _ in () if carried else forwards(path):
-            content = decoded(line, path=path)
-            if isinstance(content, dict):
-                for key, step in content["confirmed"]:
-                    confirmed.setdefault(attempt, {}).setdefault(key, []).append([step, step])
+            for key, one in confirmed_in(decoded(line, path=path)):
+                confirmed.setdefault(attempt, {}).setdefault(key, []).append(one)
     return confirmed
 
 

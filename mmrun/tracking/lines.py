@@ -42,6 +42,18 @@ def points_in(content: Any) -> list[Point]:
     return [Point(*fields) for fields in content]
 
 
+def confirmed_in(content: Any) -> list[tuple[str, list[int]]]:
+    """Return metric and range, as records have them, of what a line's content confirms."""
+    if not isinstance(content, dict):
+        return []
+    places = content["confirmed"]
+    met = content.get("met") or [None] * len(places)  # what was written before lacks it
+    return [
+        (key, [step, step] if at is None else [step, step, at])
+        for (key, step), at in zip(places, met, strict=True)
+    ]
+
+
 def forwards(path: Path, *, start: int = 0) -> Iterator[tuple[bytes, int]]:
     """Yield the whole lines after ``start`` with the offset where each ends."""
     if not path.exists():

@@ -76,10 +76,14 @@ class Explanation:
     looks_back: bool = False
     """Whether the schedule follows an evaluated metric, so that evaluation moves the training."""
 
+    def attempt_of(self, point: Point) -> int:
+        """Return the attempt that logged ``point``; 0 for one of the run's source."""
+        begun = (attempt for attempt, at in self.started.items() if at <= point.timestamp_ms)
+        return max(begun, default=0)
+
     def of(self, point: Point) -> tuple[str, ...]:
         """Return the settings that can have changed the value that ``point`` had."""
-        begun = (attempt for attempt, at in self.started.items() if at <= point.timestamp_ms)
-        logged_in = max(begun, default=0)
+        logged_in = self.attempt_of(point)
         return tuple(
             key
             for key, changes in self.changes.items()

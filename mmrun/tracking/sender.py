@@ -104,8 +104,8 @@ class Sender:
     def compare(self, steps: range, meet_again: Callable[[Sequence[Point]], None]) -> None:
         """Look in the store, too, for what the journal's own attempt logs for ``steps``.
 
-        It could not learn what was logged for them before. ``meet_again`` is told which of its
-        points were.
+        It could not learn what was logged for them before. ``meet_again`` is told what of that it
+        has logged again.
         """
         self._elsewhere.widen(steps.start)
         self._meet_again = meet_again
@@ -221,7 +221,9 @@ class Sender:
         Where it has an older point, the attempt met that value again without knowing of it.
         """
         found = [(point, self._there(point, log)) for point in points]
-        met_again = [p for p, there in found if there and there.timestamp_ms < p.timestamp_ms]
+        met_again = [
+            there for point, there in found if there and there.timestamp_ms < point.timestamp_ms
+        ]
         if met_again and log is self._own:
             self._meet_again(met_again)
         elif met_again and not log.carried:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmrun.tracking.attempts import BESIDE, Start, in_time
 from mmrun.tracking.journal import found_logs, log_path
-from mmrun.tracking.lines import backwards, decoded, forwards, points_in
+from mmrun.tracking.lines import backwards, confirmed_in, decoded, forwards, points_in
 from mmrun.tracking.replay import Divergence
 from mmrun.tracking.store import Point
 
@@ -88,9 +88,9 @@ def read_left(folder: Path, *, attempt: int, after: int) -> Left:
     reached, until = 0, after
     for line, until in forwards(path, start=after):  # noqa: B007 (the last one counts)
         content = decoded(line, path=path)
+        for key, one in confirmed_in(content):
+            confirmed.setdefault(key, []).append(one)
         if isinstance(content, dict):
-            for key, step in content["confirmed"]:
-                confirmed.setdefault(key, []).append([step, step])
             for key, step, before, now, because in content.get("diverged", ()):
                 diverged.append(Divergence(key, step, before, now, tuple(because)))
         reached = max([reached, *(step for _, step in _places(content))])

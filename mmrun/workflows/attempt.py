@@ -116,7 +116,7 @@ class Attempt:
         if found := self._overlap.divergences[known_divergences:]:
             self._diverge(found, first=not known_divergences)
         if known := [point for point, decision in decisions if decision == "confirm"]:
-            self._journal.confirm(known)
+            self._journal.confirm([self._overlap.earlier(point) for point in known])
         return [point for point, decision in decisions if decision != "confirm"]
 
     def _meet_again(self, points: Sequence[Point]) -> None:

@@ -16,7 +16,7 @@ from mmrun.tracking.attempts import (
     with_divergences,
 )
 from mmrun.tracking.attempts_table import KEPT
-from mmrun.tracking.replay import Change, Divergence
+from mmrun.tracking.replay import Change, Divergence, Explanation
 from mmrun.tracking.store import Point
 from tests.unit.tracking.points import point
 
@@ -67,7 +67,17 @@ def test_a_confirmed_range_never_spans_a_step_that_was_not_confirmed() -> None:
     for step in (30, 40, 50):
         overlap.decide(point(step, step=step))
 
-    assert overlap.confirmed() == {"loss": [[30, 30], [40, 50]]}
+    assert overlap.confirmed() == {"loss": [[30, 30, 1000], [40, 50, 1000]]}
+
+
+def test_a_confirmed_range_is_of_one_attempt() -> None:
+    met = [point(s, step=s, at=100 * s) for s in (30, 40, 50, 60)]
+    explanation = Explanation(started={1: 1000, 2: 5000, 3: 9000})
+    overlap = Overlap(met, from_step=20, explanation=explanation)
+    for before in met:
+        overlap.decide(before)
+
+    assert overlap.confirmed() == {"loss": [[30, 40, 3000], [50, 60, 5000]]}
 
 
 def test_every_divergence_is_remembered() -> None:

@@ -85,7 +85,7 @@ def test_what_is_sent_of_a_killed_attempt(
 @pytest.mark.parametrize(
     ("stored_ms", "confirmed"),
     [
-        pytest.param(500, {"loss": [[10, 10]]}, id="logged before: met again"),
+        pytest.param(500, {"loss": [[10, 10, 500]]}, id="logged before: met again"),
         pytest.param(2000, {}, id="logged later, by who went on elsewhere"),
     ],
 )

@@ -41,6 +41,20 @@ THIRD = Start(attempt=3, from_step=30, started_ms=3000)
             id="a confirmed point counts",
         ),
         pytest.param(
+            [(30, 1300, 3.0), (30, 2100, 3.5), (40, 1400, 4.0), (40, 3100, 4.5)],
+            [FIRST, SECOND, Start(attempt=3, from_step=20, started_ms=3000)],
+            {3: {"loss": [[30, 30, 1300]]}},
+            {30: 3.0, 40: 4.5},
+            id="of two attempts the one that was met",
+        ),
+        pytest.param(
+            [(30, 1300, 3.0), (30, 2100, 3.5)],
+            [FIRST, SECOND, Start(attempt=3, from_step=20, started_ms=3000)],
+            {3: {"loss": [[20, 40, 2100]]}},
+            {30: 3.5},
+            id="which need not be the one that it went on from",
+        ),
+        pytest.param(
             [(30, 1300, 3.0), (40, 1400, 4.0)],
             [FIRST, SECOND],
             {2: {"other": [[30, 40]]}},

@@ -11,6 +11,7 @@ import pytest
 
 from mmrun.errors import TrackingError
 from mmrun.tracking.journal import CARRIED, Clock, Journal, read_confirmed, read_journals
+from mmrun.tracking.lines import encoded
 from tests.unit.tracking.points import point
 
 POINTS = [point(0.1 + 0.2, step=1), point(1 / 3, step=2, at=2000, key="eval/bleu é")]
@@ -136,11 +137,19 @@ def test_a_history_that_was_taken_over_in_part_is_completed(tmp_path: Path) -> N
 def test_what_an_attempt_confirmed_is_remembered_and_not_sent(tmp_path: Path) -> None:
     journal = Journal(tmp_path, attempt=2)
     journal.append([point(step=30)])
-    journal.confirm([point(step=10), point(step=10, key="lr")])
-    journal.confirm([point(step=20)])
+    journal.confirm([point(step=10, at=500), point(step=10, at=500, key="lr")])
+    journal.confirm([point(step=20, at=700)])
 
-    assert read_confirmed(tmp_path) == {2: {"loss": [[10, 10], [20, 20]], "lr": [[10, 10]]}}
+    assert read_confirmed(tmp_path) == {
+        2: {"loss": [[10, 10, 500], [20, 20, 700]], "lr": [[10, 10, 500]]}
+    }
     assert [p.step for p in journal.unsent()] == [30]
+
+
+def test_what_was_confirmed_before_it_was_said_of_whom_is_read(tmp_path: Path) -> None:
+    (tmp_path / "attempt-2.jsonl").write_bytes(encoded({"confirmed": [["loss", 10]]}))
+
+    assert read_confirmed(tmp_path) == {2: {"loss": [[10, 10]]}}
 
 
 def test_an_empty_folder_has_no_journals(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_what_is_left_is_what_the_record_does_not_know(tmp_path: Path) -> None:
     assert read_left(tmp_path, attempt=2, after=known) == Left(
         until=journal.own.size(),
         last_step=21,
-        confirmed={"loss": [[20, 20]], "lr": [[20, 20]]},
+        confirmed={"loss": [[20, 20, 1000]], "lr": [[20, 20, 1000]]},
         diverged=[Divergence("loss", 21, 1.0, 2.0, ("training.seed",))],
     )
     assert read_left(tmp_path, attempt=1, after=7) == Left(until=7)

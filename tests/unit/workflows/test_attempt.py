@@ -102,7 +102,7 @@ def test_what_was_confirmed_is_on_record_before_a_checkpoint_is_sent(tmp_path: P
 
     record = last_record(recorded.store, recorded.run_id)
     assert record is not None
-    assert record.confirmed == {"loss": [[15, 15]]}
+    assert record.confirmed == {"loss": [[15, 15, 1000]]}
     recorded.end()
 
 
@@ -142,8 +142,8 @@ def test_what_could_not_be_compared_before_is_compared_when_it_is_sent(tmp_path:
 
     record = last_record(recorded.store, recorded.run_id)
     assert record is not None
-    assert record.confirmed == {"loss": [[15, 15]]}
-    assert read_confirmed(tmp_path)[2] == {"loss": [[15, 15]]}
+    assert record.confirmed == {"loss": [[15, 15, 115]]}
+    assert read_confirmed(tmp_path)[2] == {"loss": [[15, 15, 115]]}
     assert recorded.values("loss") == [(15, 1.0), (20, 1.0), (25, 1.0), (25, 2.0), (35, 1.0)]
     assert recorded.sender.doubles == 1
 
@@ -203,8 +203,8 @@ def test_what_was_logged_before_is_confirmed_and_not_sent_again(tmp_path: Path) 
     assert recorded.values("loss") == [(25, 1.3)]
     record = last_record(recorded.store, recorded.run_id)
     assert record is not None
-    assert record.confirmed == {"loss": [[15, 20]]}
-    assert read_confirmed(tmp_path)[2] == {"loss": [[15, 15], [20, 20]]}
+    assert record.confirmed == {"loss": [[15, 20, 1000]]}
+    assert read_confirmed(tmp_path)[2] == {"loss": [[15, 15, 1000], [20, 20, 1000]]}
 
 
 def test_another_value_than_before_is_sent_and_said_once(

@@ -148,7 +148,7 @@ def test_only_what_can_be_in_the_overlap_waits_for_the_store(
     decisions += [overlap.decide(point(step=25)), overlap.decide(point(7.0, step=35))]
 
     assert decisions == ["log", "log", "confirm", "diverge"]
-    assert overlap.confirmed() == {"loss": [[25, 25]]}
+    assert overlap.confirmed() == {"loss": [[25, 25, 2025]]}
 
 
 def test_what_is_known_here_is_compared_too(store: SlowStore, run: Run) -> None:
@@ -174,7 +174,7 @@ def test_a_server_that_goes_away_leaves_steps_unknown(
     assert overlap.unknown == range(20, 36)
     assert "the server is away; what is logged from step 20 on is compared" in caplog.text
     overlap.meet_again([point(step=25)])
-    assert overlap.confirmed() == {"loss": [[35, 35], [25, 25]]}
+    assert overlap.confirmed() == {"loss": [[35, 35, 1000], [25, 25, 1000]]}
 
 
 def test_a_store_that_refuses_is_an_error(store: SlowStore, run: Run, tmp_path: Path) -> None:

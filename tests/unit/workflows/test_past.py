@@ -174,7 +174,7 @@ def test_what_a_record_has_not_of_its_journal_is_added_when_the_attempt_just_die
     ended = as_killed(known, journal=tmp_path, saved=None)
 
     assert (ended.ended, ended.to_step) == ("killed", 14)
-    assert ended.confirmed == {"loss": [[12, 12], [14, 14]], "lr": [[14, 14]]}
+    assert ended.confirmed == {"loss": [[12, 12], [14, 14, 1000]], "lr": [[14, 14, 1000]]}
     assert (ended.diverged, ended.diverged_at, ended.replay) == (2, 13, "diverged@13")
     assert as_killed(ended, journal=tmp_path, saved=None) == ended
 
