@@ -53,6 +53,7 @@ from mmrun.training.position import (
 from mmrun.training.saving import CheckpointSink, Share, told_as_full
 from mmrun.training.stopping import StopWish
 from mmrun.training.weights import constant_files, save_with_frozen_apart
+from mmrun.training.workers import keep_workers
 
 logger = logging.getLogger(__name__)
 
@@ -357,6 +358,11 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._learning_rate = before.learning_rate
 
     # Data
+
+    def _get_dataloader(self, *arguments: Any, **options: Any) -> Any:
+        loader = super()._get_dataloader(*arguments, **options)
+        keep_workers(loader)
+        return loader
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset

@@ -1,6 +1,7 @@
 """How an attempt is closed: done, stopped or failed, with all that waits sent as far as it goes."""
 
 import logging
+import signal
 import time
 import traceback
 from typing import TYPE_CHECKING, NoReturn
@@ -135,6 +136,7 @@ def fail(session: "Session", error: BaseException) -> BaseException:
         session.publisher.stop()
         session.sender.stop()  # another process writes to the run now
         return error
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises what workers die of
     session.attempt.reached(session.trainer.step)
     if isinstance(error, KeyboardInterrupt):
         _stop_at_once(session)

@@ -224,6 +224,7 @@ def _tokens(
 
     from mmrun.models.build import load_model
     from mmrun.tasks.translation import check_room, collator, generation_arguments
+    from mmrun.training.workers import begin_worker
 
     given = experiment.training.arguments
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
@@ -239,6 +240,7 @@ def _tokens(
         batch_size=int(given.get("per_device_eval_batch_size", 8)),
         collate_fn=collator(processor),
         num_workers=int(given.get("dataloader_num_workers", 0)),
+        worker_init_fn=begin_worker(),
     )
     written = []
     for batch in progress(loader, total=len(loader), label="generate", unit="batches"):

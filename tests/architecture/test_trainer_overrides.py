@@ -18,6 +18,7 @@ OVERRIDDEN = {
     "__init__",
     "_evaluate",
     "_finalize_training",
+    "_get_dataloader",
     "_get_eval_sampler",
     "_get_train_sampler",
     "_init_training_state",
@@ -39,6 +40,14 @@ PARAMETERS = {
     "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     "_evaluate": ["trial", "ignore_keys_for_eval", "skip_scheduler"],
     "_finalize_training": ["trial", "num_train_samples", "start_time"],
+    "_get_dataloader": [
+        "dataset",
+        "description",
+        "batch_size",
+        "sampler_fn",
+        "is_training",
+        "dataloader_key",
+    ],
     "_get_eval_sampler": ["eval_dataset"],
     "_get_train_sampler": ["train_dataset"],
     "_init_training_state": [

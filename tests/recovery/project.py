@@ -146,9 +146,13 @@ class Project:
         *,
         at_line: str,
         options: Sequence[str] = (),
+        to_all: bool = False,
         **environment: str,
     ) -> Done:
-        """Run ``mmrun train`` and send a signal as soon as a line of its begins so."""
+        """Run ``mmrun train`` and send a signal as soon as a line of its begins so.
+
+        ``to_all`` of its processes, as a scheduler and a terminal do.
+        """
         with subprocess.Popen(
             [MMRUN, "train", "--config_path", "experiment.yaml", *options],
             cwd=self.folder,
@@ -156,11 +160,14 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=to_all,
         ) as process:
             said = []
             for line in process.stdout or ():
                 said.append(line)
-                if line.startswith(at_line):
+                if line.startswith(at_line) and to_all:
+                    os.killpg(process.pid, number)
+                elif line.startswith(at_line):
                     process.send_signal(number)
         return Done(code=process.returncode, said="".join(said))
 

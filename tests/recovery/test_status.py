@@ -184,6 +184,25 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(
     assert_one_run_like(project, alone)
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGINT", 130)])
+def test_a_signal_to_all_processes_leaves_loader_workers_to_the_training(
+    project: Project, alone: Project, name: str, code: int
+) -> None:
+    staying = (*WORKERS, "--dataloader_persistent_workers", "true")
+    done = project.train_and_send(
+        signal.Signals[name], at_line="step 5:", options=staying, to_all=True
+    )
+
+    assert done.code == code, done.said
+    assert done.said.count("stopping after this step with a last checkpoint") == 1
+    assert "which is saved" in done.said
+    assert project.run.status == "KILLED"
+
+    project.train_to_the_end()
+
+    assert_one_run_like(project, alone)
+
+
 def test_a_signal_in_an_evaluation_leaves_it_to_the_next_attempt(
     breaking: Breaking, project: Project, alone: Project
 ) -> None:
