@@ -89,8 +89,22 @@ def read_earlier(
     stored_ms = max((point.timestamp_ms for point in newest.values()), default=0)
     # A copy of the folder has all files too, and lacks what the original logged after that.
     whole = tail.whole and stored_ms <= tail.newest_ms
+    whole = whole and not _hides_what_is_later(newest, past=past, from_step=from_step)
     return Earlier(
         points=tail.points,
         newest_ms=max(stored_ms, tail.newest_ms, past.last_ms),
         stored=None if whole else StoredPoints(store, run_id, newest=newest, from_step=from_step),
+    )
+
+
+def _hides_what_is_later(newest: Mapping[str, Point], *, past: Past, from_step: int) -> bool:
+    """Whether the last attempt may have logged more than the newest points tell.
+
+    They are those of the last step, which an attempt before it may have done.
+    """
+    begun_ms = past.last.started_ms if past.last is not None else None
+    return any(
+        begun_ms is None or point.timestamp_ms < begun_ms
+        for point in newest.values()
+        if point.step >= from_step
     )

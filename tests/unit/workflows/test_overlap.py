@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmrun.errors import TrackingError
-from mmrun.tracking.attempts import Overlap
+from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Journal
 from mmrun.tracking.store import Point, Run, UnreachableError
 from mmrun.workflows.overlap import Earlier, StoredPoints, read_earlier
@@ -50,14 +50,25 @@ def run(store: SlowStore) -> Run:
 def earlier(
     store: SlowStore, run: Run, folder: Path, *, lineage: tuple[tuple[int, int], ...] = LINEAGE
 ) -> Earlier:
-    past = Past(lineage=lineage)
+    begun = {1: 1000, 2: 2000}
+    last = AttemptRecord(
+        attempt=2,
+        run_id=run.run_id,
+        from_step=10,
+        started_ms=2000,
+        config={},
+        host="here",
+        pid=1,
+        lineage=tuple(Start(*one, begun[one[0]]) for one in lineage),
+    )
+    past = Past(last=last, lineage=lineage)
     return read_earlier(store, run.run_id, past=past, journal=folder, from_step=20)
 
 
 def journaled(store: SlowStore, run: Run, folder: Path) -> list[Point]:
     """Log and send the points of two attempts."""
     first = [point(step=step, at=1000 + step) for step in (5, 15, 25, 35)]
-    second = [point(step=step, at=2000 + step) for step in (15, 25)]
+    second = [point(step=step, at=2000 + step) for step in (15, 25, 35)]
     for attempt, points in ((1, first), (2, second)):
         for one in points:
             Journal(folder, attempt=attempt).append([one])
@@ -74,7 +85,7 @@ def test_the_store_is_asked_for_no_points_where_every_attempt_was_here(
 
     assert found.stored is None
     assert sorted(found.points) == sorted(p for p in points if p.step >= 20)
-    assert found.newest_ms == 2025
+    assert found.newest_ms == 2035
     assert store.asked == []
 
 
@@ -87,7 +98,7 @@ def test_on_another_machine_the_store_is_asked_for_no_more_than_the_overlap(
     found = earlier(store, run, tmp_path / "here")
 
     assert found.stored is not None
-    assert sorted(p.step for p in found.stored.wait()) == [20, 25, 25, 35]
+    assert sorted(p.step for p in found.stored.wait()) == [20, 25, 25, 35, 35]
     assert sorted(store.asked) == [("loss", 20, 35), ("lr", 20, 20)]
     assert found.newest_ms == 9000
 
@@ -97,6 +108,20 @@ def test_a_copy_of_the_folder_does_not_know_what_was_logged_later(
 ) -> None:
     journaled(store, run, tmp_path)
     store.log_points(run.run_id, [point(step=45, at=2045)])
+
+    found = earlier(store, run, tmp_path)
+
+    assert found.stored is not None
+    assert 45 in {p.step for p in found.stored.wait()}
+
+
+def test_a_copy_made_while_an_attempt_had_gone_back_does_not_know_it_either(
+    store: SlowStore, run: Run, tmp_path: Path
+) -> None:
+    journaled(store, run, tmp_path)
+    store.log_points(run.run_id, [point(step=55, at=1055)])
+    Journal(tmp_path, attempt=1).append([point(step=55, at=1055)])
+    store.log_points(run.run_id, [point(step=45, at=2045)])  # the newest by time, not by step
 
     found = earlier(store, run, tmp_path)
 
@@ -114,7 +139,7 @@ def test_the_store_is_asked_where_a_line_is_damaged(
     found = earlier(store, run, tmp_path)
 
     assert found.stored is not None
-    assert sorted(p.step for p in found.stored.wait()) == [25, 25, 35]
+    assert sorted(p.step for p in found.stored.wait()) == [25, 25, 35, 35]
 
 
 def test_the_time_of_the_last_record_counts(store: SlowStore, run: Run, tmp_path: Path) -> None:
