@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 BEGIN = "<!-- mmrun: attempts (written by mmrun; text outside of these lines is yours) -->"
 END = "<!-- mmrun: end of attempts -->"
+_BREAK = "\n\n"
 _BEGINS = "<!-- mmrun: attempts"
 LIMIT = 8000
 """What a tag of MLflow holds: the whole description."""
@@ -52,9 +53,9 @@ class Row(NamedTuple):
 def described(description: str, rows: Sequence[Row]) -> str:
     """Return ``description`` with the table of ``rows``, the oldest first, in its place."""
     before, after = _apart(description)
-    room = LIMIT - len(before) - len(after)
+    room = LIMIT - sum(len(part) + len(_BREAK) for part in (before, after) if part)
     own = _own(rows, room=room)
-    return "\n\n".join(part for part in (before, own, after) if part)
+    return _BREAK.join(part for part in (before, own, after) if part)
 
 
 def _apart(description: str) -> tuple[str, str]:

@@ -117,6 +117,15 @@ def test_a_description_that_is_full_keeps_the_newest_and_counts_the_others() -> 
     assert f"Older attempts that are not shown: {30 - len(shown)}." in text
 
 
+@pytest.mark.parametrize("below", ["", f"{BEGIN}\n{END}\n\n"])
+def test_no_words_are_so_long_that_mlflow_cuts_them(below: str) -> None:
+    rows = [row(number) for number in range(1, 60)]
+
+    longest = max(len(described(f"{below}{'x' * n}", rows)) for n in range(4000, 4200))
+
+    assert longest == LIMIT
+
+
 def test_what_the_user_wrote_is_never_cut() -> None:
     words = "x" * LIMIT
 
