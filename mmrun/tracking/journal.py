@@ -130,11 +130,11 @@ class PointLog:
                 hint="make room on the disk; the same command goes on from the last checkpoint",
             ) from error
 
-    def batch(self, *, limit: int | None = None) -> Batch:
-        """Return what follows the mark, up to about ``limit`` points."""
+    def batch(self, *, start: int | None = None, limit: int | None = None) -> Batch:
+        """Return what follows ``start``, by default the mark, up to about ``limit`` points."""
         points: list[Point] = []
-        until = self.sent
-        for line, end in forwards(self.path, start=self.sent):
+        until = start = self.sent if start is None else start
+        for line, end in forwards(self.path, start=start):
             points += points_in(decoded(line, path=self.path))
             until = end
             if limit is not None and len(points) >= limit:

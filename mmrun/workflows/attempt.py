@@ -4,7 +4,6 @@ Everything that is sent is on disk first; whatever dies, the next process finds 
 spool and a record that says which attempt was under way.
 """
 
-import json
 import logging
 import threading
 import time
@@ -16,7 +15,6 @@ from mmrun.checkpoints.local import LocalCheckpoints
 from mmrun.checkpoints.manifest import Description
 from mmrun.checkpoints.policy import Saved, best, newest
 from mmrun.checkpoints.publisher import Publisher
-from mmrun.files import write_whole
 from mmrun.tracking.attempts import (
     AttemptRecord,
     Overlap,
@@ -24,6 +22,7 @@ from mmrun.tracking.attempts import (
     with_divergences,
 )
 from mmrun.tracking.journal import Clock, Journal
+from mmrun.tracking.pending import Pending
 from mmrun.tracking.replay import TAG, Divergence, in_words, replay_tag
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
@@ -34,7 +33,6 @@ logger = logging.getLogger(__name__)
 
 _STEPS = 64
 """For so many steps it is known what was logged: nobody logs for one that is long over."""
-PENDING = "pending_metrics.jsonl"
 
 
 class Attempt:
@@ -60,6 +58,7 @@ class Attempt:
         self._sender = sender
         self._overlap = overlap
         self._clock = clock
+        self._pending = Pending(journal)
         self._logged: dict[int, dict[str, float]] = {}
         self._one_line = threading.Lock()
         self._one_record = threading.Lock()
@@ -199,9 +198,9 @@ class Attempt:
         """Send, first of all, what a checkpoint from another machine carries."""
         self._journal.import_unsent(carried)
 
-    def unsent(self) -> Sequence[Point]:
-        """Return the points that the server has not acknowledged yet."""
-        return self._journal.unsent()
+    def carry(self, folder: Path, *, step: int) -> None:
+        """Let the checkpoint of ``step`` have the points that the server has not acknowledged."""
+        self._pending.write(folder, step=step)
 
 
 class Saver:
@@ -255,30 +254,10 @@ class Saver:
                 update={"step": step, "epoch": epoch, "metrics": dict(metrics)}
             ),
             constant=constant,
-            complete=lambda: self._add_unsent(folder, step=step),
+            complete=lambda: self._attempt.carry(folder, step=step),
         )
         stall_s = self._opening_s + time.perf_counter() - begun
         self._attempt.log({"mmrun/checkpoint_stall_s": stall_s}, step)
-
-    def _add_unsent(self, folder: Path, *, step: int) -> None:
-        # Training goes on meanwhile: later points are not the checkpoint's.
-        pending = [point for point in self._attempt.unsent() if point.step <= step]
-        if pending:
-            write_pending(folder, pending)
-
-
-def write_pending(folder: Path, points: Iterable[Point]) -> None:
-    """Let a checkpoint carry points that the server has not acknowledged yet."""
-    lines = (json.dumps(point._asdict()) for point in points)
-    write_whole(folder / PENDING, "".join(f"{line}\n" for line in lines))
-
-
-def read_pending(folder: Path) -> list[Point]:
-    """Return the points that a checkpoint carries."""
-    path = folder / PENDING
-    if not path.exists():
-        return []
-    return [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def checkpoint_tags(stored: Sequence[Saved]) -> Mapping[str, str]:

@@ -20,9 +20,9 @@ from mmrun.checkpoints.local import LocalCheckpoints, not_saved
 from mmrun.checkpoints.manifest import Manifest
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.errors import CheckpointError
+from mmrun.tracking.pending import read_pending, write_pending
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import Point
-from mmrun.workflows.attempt import read_pending, write_pending
 from mmrun.workflows.past import read_logged, read_past
 from mmrun.workflows.place import Place
 from mmrun.workflows.target import NOWHERE

@@ -23,6 +23,7 @@ from mmrun.errors import StopRequested
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.lease import Lease
+from mmrun.tracking.pending import read_pending
 from mmrun.tracking.process import age_s
 from mmrun.tracking.replay import Explanation, with_changes
 from mmrun.tracking.sender import Sender
@@ -30,7 +31,7 @@ from mmrun.tracking.store import RunStatus
 from mmrun.training.processes import Leader
 from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.attempt import Attempt, Saver, read_pending
+from mmrun.workflows.attempt import Attempt, Saver
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.closing import FLUSH_S, SERVER_LOST, end, fail
 from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays_stopped

@@ -12,7 +12,7 @@ from mmrun.tracking.replay import Change, Changes, Divergence, Explanation
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus
 from mmrun.tracking.tail import read_left
-from mmrun.workflows.attempt import Attempt, read_pending, write_pending
+from mmrun.workflows.attempt import Attempt
 from mmrun.workflows.records import last_record
 from tests.fakes import MemoryStore
 from tests.unit.tracking.points import point
@@ -338,17 +338,6 @@ def test_the_hints_name_the_latest_and_the_best_checkpoint(tmp_path: Path) -> No
     assert recorded.tags["mmrun.checkpoint.latest"] == "checkpoint-15"
     assert recorded.tags["mmrun.checkpoint.best"] == "checkpoint-5"
     recorded.end()
-
-
-def test_points_travel_with_a_checkpoint(tmp_path: Path) -> None:
-    carried = [point(1.0, step=5), point(float("nan"), step=10)]
-    write_pending(tmp_path, carried)
-
-    assert [repr(one) for one in read_pending(tmp_path)] == [repr(one) for one in carried]
-
-
-def test_a_checkpoint_may_carry_nothing(tmp_path: Path) -> None:
-    assert read_pending(tmp_path) == []
 
 
 def test_carried_points_are_sent_as_they_were(tmp_path: Path) -> None:
