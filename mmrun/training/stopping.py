@@ -49,17 +49,28 @@ class TimeOver(BaseException):
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """Let the block take so long; then ``TimeOver`` ends what it waits for, a request too."""
+    with _alarm():
+        _ring_in(seconds)
+        yield
+
+
+@contextmanager
+def _alarm() -> Iterator[None]:
+    """Turn the alarm, should it ring in the block, into ``TimeOver``."""
 
     def ring(_number: int, _frame: FrameType | None) -> None:
         raise TimeOver
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _ring_in(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
 
 
 class StopWish:
@@ -72,6 +83,12 @@ class StopWish:
         """Name of the signal, or what else asked to stop; None while training goes on."""
         self.training = False
         """Whether there is a step to finish and to save; before that a signal ends at once."""
+        self.done = False
+        """Whether the last step is done, so that a wish changes nothing."""
+        self.over = False
+        """Whether the attempt has failed or was ended at once: no signal ends it once more."""
+        self._hurried = False
+        self._limit_s: float | None = None
         self._heard_at = 0.0
 
     @property
@@ -90,6 +107,18 @@ class StopWish:
             self.reason, self._heard_at = reason, time.monotonic()
 
     @contextmanager
+    def hurrying(self, limit_s: float) -> Iterator[None]:
+        """Give the block ``limit_s`` from a signal on, then ``TimeOver``; once it is ``over``."""
+        with _alarm():
+            self._limit_s = limit_s
+            try:
+                if self._hurried:
+                    _ring_in(limit_s)
+                yield
+            finally:
+                self._limit_s = None
+
+    @contextmanager
     def listening(self) -> Iterator[None]:
         """Turn the first signal into a wish; a second one interrupts at once."""
         before = {number: signal.signal(number, self._heard) for number in SIGNALS}
@@ -105,6 +134,9 @@ class StopWish:
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         name = _WRAPPER_GONE if number == orphan.SIGNAL else signal.Signals(number).name
         now = time.monotonic()
+        if self.over:
+            self._hurry(name)
+            return
         if self.reason is not None:
             if name == _WRAPPER_GONE:
                 return  # it takes its time to die, and may do so while the checkpoint is written
@@ -127,6 +159,15 @@ class StopWish:
                 )
             )
         self.reason, self._heard_at = name, now
-        logger.warning(
-            "%s: stopping after this step with a last checkpoint (again: at once)", in_words(name)
-        )
+        meaning = "stopping after this step with a last checkpoint"
+        if self.done:
+            meaning = "the training is done and is being sent"
+        logger.warning("%s: %s (again: at once)", in_words(name), meaning)
+
+    def _hurry(self, name: str) -> None:
+        """Leave what is under way its limited time, from the first signal on."""
+        if name == _WRAPPER_GONE or self._hurried:
+            return
+        self._hurried = True
+        if self._limit_s is not None:
+            _ring_in(self._limit_s)

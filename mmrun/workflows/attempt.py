@@ -26,7 +26,7 @@ from mmrun.tracking.pending import Pending
 from mmrun.tracking.replay import TAG, Divergence, in_words, replay_tag
 from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import Point, RunStatus, RunStore
-from mmrun.workflows.ending import Ending, say_ending, write_ending
+from mmrun.workflows.ending import Ending, keep_ending, say_ending
 from mmrun.workflows.records import keep_record, save_record, say_state
 
 logger = logging.getLogger(__name__)
@@ -188,11 +188,15 @@ class Attempt:
         say_ending(self._store, self._journal.folder, ending)
         return sent
 
-    def leave(self, ended: str, *, status: RunStatus) -> None:
+    def note(self, ended: str, *, status: RunStatus, error: str) -> None:
+        """Write on this disk how the attempt ended, before there is time to ``close`` it."""
+        record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
+        keep_ending(self._journal.folder, Ending(record=record, status=status, error=error))
+
+    def leave(self, ended: str, *, status: RunStatus, error: str = "") -> None:
         """Say how the attempt ended on this disk only; the next one, or a sync, tells the store."""
         self.closing = True
-        self.record = replace(self._current(), ended=ended, ended_ms=self._clock.now_ms())
-        write_ending(self._journal.folder, Ending(record=self.record, status=status))
+        self.note(ended, status=status, error=error)
 
     def take_over(self, carried: Iterable[Point]) -> None:
         """Send, first of all, what a checkpoint from another machine carries."""

@@ -33,6 +33,7 @@ def end(session: "Session") -> str:
     """Send what waits, and say that the training is done; or that it was stopped."""
     if session.trainer.stopped_on_wish and session.wish.reason is not None:
         _stop(session, session.wish.reason)
+    session.wish.done = True
     step = session.trainer.step
     flush_s = _send_checkpoints(session, FLUSH_S)
     place = session.beginning.place
@@ -110,9 +111,11 @@ def _stop_at_once(session: "Session") -> None:
         _leave(session, ended)
 
 
-def _leave(session: "Session", ended: str) -> None:
+def _leave(
+    session: "Session", ended: str, *, status: RunStatus = "KILLED", error: str = ""
+) -> None:
     """Let the next attempt, or a sync, tell the store what there was no time for."""
-    session.attempt.leave(ended, status="KILLED")
+    session.attempt.leave(ended, status=status, error=error)
     session.lease.abandon()
     logger.warning(
         "no time to send everything: the next attempt or 'mmrun sync %s' does",
@@ -131,7 +134,13 @@ def _again(beginning: Beginning) -> str:
 
 
 def fail(session: "Session", error: BaseException) -> BaseException:
-    """Send what waits, say what ended the attempt, and return the error that the user is told."""
+    """Send what waits, say what ended the attempt, and return the error that the user is told.
+
+    The wish is ``over`` by now: a signal makes it hurry, and changes nothing else.
+    """
+    if session.attempt.closing and not isinstance(error, KeyboardInterrupt):
+        _give_back(session)
+        return error
     if session.lease.lost.is_set():
         session.publisher.stop()
         session.sender.stop()  # another process writes to the run now
@@ -141,15 +150,7 @@ def fail(session: "Session", error: BaseException) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         _stop_at_once(session)
         return error
-    flush_s = LEAST_S
-    try:
-        flush_s = _send_checkpoints(session, FLUSH_S)
-    except (MmrunError, OSError) as second:  # the first error is the one to be told
-        logger.warning("%s", second)
-    session.publisher.stop()
-    failure = _failure(session, error)
-    text = hidden(failure.text())
-    told = _close(session, "failed", status="FAILED", flush_s=flush_s, error=text)
+    failure, told = _say_failure(session, error)
     if isinstance(error, MmrunError):
         return error
     run_id = failure.record.run_id
@@ -158,6 +159,43 @@ def fail(session: "Session", error: BaseException) -> BaseException:
         f"{failure.problem}, after step {failure.step}",
         hint=f"{failure.hint or f'{where} where it happened'}; {failure.again}",
     )
+
+
+def _say_failure(session: "Session", error: BaseException) -> tuple[Failure, bool]:
+    """Say on this disk what failed, then send what waits and tell the store (False: later)."""
+    failure = _failure(session, error)
+    session.attempt.note("failed", status="FAILED", error=hidden(failure.text()))
+    if not session.beginning.place.offline:
+        logger.warning("%s, after step %d: sending what waits", failure.problem, failure.step)
+    flush_s = LEAST_S
+    try:
+        with session.wish.hurrying(0):
+            flush_s = _send_checkpoints(session, FLUSH_S)
+            session.publisher.stop()
+    except TimeOver:
+        session.publisher.stop(at_once=True)
+    except (MmrunError, OSError) as second:  # the first error is the one to be told
+        logger.warning("%s", second)
+        session.publisher.stop()
+    failure = _failure(session, error)  # a checkpoint may have become whole meanwhile
+    text = hidden(failure.text())
+    try:
+        with session.wish.hurrying(LEAST_S):
+            told = _close(session, "failed", status="FAILED", flush_s=flush_s, error=text)
+            session.lease.release()
+    except TimeOver:
+        _leave(session, "failed", status="FAILED", error=text)
+        return failure, False
+    return failure, told
+
+
+def _give_back(session: "Session") -> None:
+    """Give the run back, now that it is said how the attempt ended; a signal leaves it little."""
+    try:
+        with session.wish.hurrying(LEAST_S):
+            session.lease.release()
+    except TimeOver:
+        session.lease.abandon()
 
 
 def _failure(session: "Session", error: BaseException) -> Failure:

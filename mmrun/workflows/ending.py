@@ -38,16 +38,21 @@ class Ending:
 
 
 def say_ending(store: RunStore, journal: Path, ending: Ending) -> None:
-    """Write ``ending`` down and tell the store; a full disk does not keep it from being told."""
+    """Write ``ending`` down and tell the store."""
+    keep_ending(journal, ending)
+    faults.reach("ended")
+    tell(store, ending)
+    with suppress(OSError):  # telling it twice does no harm
+        (journal / _NAME).unlink(missing_ok=True)
+
+
+def keep_ending(journal: Path, ending: Ending) -> None:
+    """Write ``ending`` down; a full disk does not keep it from being told."""
     try:
         keep_record(journal, ending.record)
         write_ending(journal, ending)
     except OSError as error:
         logger.warning("how the attempt ended could not be written to %s: %s", journal, error)
-    faults.reach("ended")
-    tell(store, ending)
-    with suppress(OSError):  # telling it twice does no harm
-        (journal / _NAME).unlink(missing_ok=True)
 
 
 def write_ending(journal: Path, ending: Ending) -> None:

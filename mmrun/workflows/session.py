@@ -97,8 +97,7 @@ def work(
             session.trainer.go_on(beginning.checkpoint)
         return end(session)
     except BaseException as error:
-        if session.attempt.closing and not isinstance(error, KeyboardInterrupt):
-            raise
+        wish.over = True  # before anything is called: a signal would end it half-way
         told = fail(session, error)
         if told is error:
             raise

@@ -1,7 +1,7 @@
 """Start a training, or go on with one: always one run."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,10 @@ from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import UnreachableError
 from mmrun.training.processes import Leader
 from mmrun.training.refused import refuse_impossible
-from mmrun.training.stopping import StopWish, said_in_words
+from mmrun.training.stopping import StopWish, TimeOver, limited, said_in_words
 from mmrun.training.unused import say_unused
 from mmrun.workflows.beginning import begin
+from mmrun.workflows.closing import LEAST_S
 from mmrun.workflows.ending import deliver_ending
 from mmrun.workflows.new_run import start_run
 from mmrun.workflows.next_rate import next_rate
@@ -180,4 +181,5 @@ def _settle_launcher(place: Place, *, experiment_id: str) -> None:
 def _close_launcher(place: Place) -> None:
     """End the run of an `mlflow run` that was killed and cannot do it itself."""
     if place.run is not None and place.launched is not None and not orphan.has_wrapper():
-        launcher.close(place.store, place.launched)
+        with suppress(TimeOver), limited(LEAST_S):
+            launcher.close(place.store, place.launched)

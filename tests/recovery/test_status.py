@@ -265,6 +265,37 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing_half(
     assert_one_run_like(project, alone)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_signal_while_a_failed_training_sends_changes_no_word_of_it(
+    *, breaking: Breaking, project: Project, number: int
+) -> None:
+    failing = Break(opening="train/", do='raise RuntimeError("boom")', within="_run_epoch")
+    done = breaking(failing, *[sending("SIGINT", opening="ended.json", within="fail")] * number)
+
+    assert done.code == 1, done.said
+    assert "RuntimeError: boom, after step 0: sending what waits" in done.said
+    assert "stopping after this step" not in done.said
+    assert project.run.status == "FAILED"
+    assert project.run.tags["mmrun.status"] == project.attempt(1)["ended"] == "failed"
+    assert "boom" in (error_of(project) or "")
+
+
+def test_any_number_of_signals_leaves_the_truth(breaking: Breaking, project: Project) -> None:
+    again = sending("SIGINT", opening="ended.json", within="fail")
+    done = breaking(
+        sending("SIGINT", opening=FIFTH, within="_run_epoch"),
+        sending("SIGINT", opening="train/", within="_run_epoch"),
+        again,
+        again,
+    )
+
+    assert done.code == 130, done.said
+    assert "stopped at once by Ctrl-C" in done.said
+    assert project.run.status == "KILLED"
+    assert project.run.tags["mmrun.status"] == project.attempt(1)["ended"] == "stopped at once"
+    assert not (project.out / "journal/ended.json").exists()
+
+
 def test_a_signal_while_the_last_checkpoint_is_sent_changes_nothing(
     breaking: Breaking, project: Project, alone: Project
 ) -> None:

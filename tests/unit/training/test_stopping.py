@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -148,3 +149,48 @@ def test_a_second_signal_says_which_and_that_it_was_at_once() -> None:
         wish.training = True
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_once_it_is_over_no_signal_ends_it_again(wish: StopWish, number: signal.Signals) -> None:
+    wish.training = wish.over = True
+
+    for _ in range(3):
+        signal.raise_signal(number)
+
+    assert wish.reason is None
+
+
+def test_once_it_is_over_a_signal_limits_what_is_under_way(wish: StopWish) -> None:
+    wish.over = True
+
+    with pytest.raises(TimeOver), wish.hurrying(0.05):
+        signal.raise_signal(signal.SIGTERM)
+        threading.Event().wait(LONG_AGO_S)
+
+
+def test_a_signal_limits_what_comes_after_it_as_well(wish: StopWish) -> None:
+    wish.over = True
+    signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(TimeOver), wish.hurrying(0.05):
+        threading.Event().wait(LONG_AGO_S)
+
+
+def test_without_a_signal_nothing_hurries(wish: StopWish) -> None:
+    wish.over = True
+
+    with wish.hurrying(0.001):
+        time.sleep(0.02)
+
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_when_the_training_is_done_no_step_is_promised(
+    wish: StopWish, caplog: pytest.LogCaptureFixture
+) -> None:
+    wish.training = wish.done = True
+
+    signal.raise_signal(signal.SIGINT)
+
+    assert "the training is done and is being sent" in caplog.text
