@@ -1,30 +1,38 @@
 """Open a run: a new one in the store, or the one that `mlflow run` made."""
 
+import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from mmrun import faults
 from mmrun.config.loading import flat
-from mmrun.errors import UsageError
+from mmrun.errors import StopRequested, TrackingError, UsageError
 from mmrun.files import write_whole
 from mmrun.provenance.source import SourceState, environment
 from mmrun.tracking import launcher
+from mmrun.tracking.lease import Lease
 from mmrun.tracking.run_file import RunFile, write_run_file
-from mmrun.tracking.store import RunStore
+from mmrun.tracking.store import Run, RunStatus, RunStore
+from mmrun.training.stopping import StopWish, TimeOver, limited
 from mmrun.workflows.beginning import Beginning
+from mmrun.workflows.closing import LEAST_S
 from mmrun.workflows.output_folder import clear
 from mmrun.workflows.place import Place, comparable
 from mmrun.workflows.records import START_TAG
 from mmrun.workflows.which_fork import FORKED_TAG, STARTED_TAG
+
+logger = logging.getLogger(__name__)
 
 STARTING = ".mmrun.starting"
 _WEIGHTS = (".safetensors", ".bin", ".arrow")
 """What is not sent with the actors: weights are in the checkpoints, data is versioned apart."""
 
 
-def start_run(beginning: Beginning) -> Place:
+def start_run(beginning: Beginning, *, wish: StopWish) -> Place:
     """Make room and open the run; return the place with its run.
 
     Who dies between the store's answer and the note of it in the folder leaves a run that nobody
@@ -43,6 +51,13 @@ def start_run(beginning: Beginning) -> Place:
         name=place.experiment.tracking.run_name or place.experiment.training.run_name,
         tags={START_TAG: nonce},
     )
+    with said_if_refused(replace(beginning, place=replace(place, run=run)), wish=wish):
+        return _noted(beginning, run, note=note, lost=lost)
+
+
+def _noted(beginning: Beginning, run: Run, *, note: Path, lost: str | None) -> Place:
+    """Say what the run is, in the store and in the folder."""
+    place, store = beginning.place, beginning.place.store
     faults.reach("run.created")
     if lost is not None:
         for orphan in store.find(experiment_id=run.experiment_id, tags={START_TAG: lost}):
@@ -58,6 +73,33 @@ def start_run(beginning: Beginning) -> Place:
     note.unlink()
     faults.reach("run.noted")
     return place
+
+
+@contextmanager
+def said_if_refused(
+    beginning: Beginning, *, wish: StopWish, lease: Lease | None = None
+) -> Iterator[None]:
+    """Leave no run that seems to be under way when its first attempt was never opened."""
+    try:
+        yield
+    except BaseException as error:
+        if not beginning.past.attempts:
+            wish.over = True  # a signal would end this half-way
+            stopped = isinstance(error, StopRequested | KeyboardInterrupt)
+            _say_refused(beginning.place, "KILLED" if stopped else "FAILED", lease=lease)
+        raise
+
+
+def _say_refused(place: Place, status: RunStatus, *, lease: Lease | None) -> None:
+    try:
+        with limited(LEAST_S):
+            place.store.set_status(place.run_id, status)
+            if lease is not None:
+                lease.release()
+    except (TimeOver, TrackingError):
+        logger.warning("run %s was not told that it is %s", place.run_id, status)
+        if lease is not None:
+            lease.abandon()
 
 
 def _refuse_own_origin(beginning: Beginning) -> None:

@@ -4,8 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from mmrun.collector import collect_as_usual
 from mmrun.config.loading import fingerprint, plain
 from mmrun.config.masking import masked
 from mmrun.config.training_fields import training_value
-from mmrun.errors import StopRequested
 from mmrun.tracking.attempts import AttemptRecord, Overlap, Start
 from mmrun.tracking.journal import Clock, Journal
 from mmrun.tracking.lease import Lease
@@ -27,7 +25,6 @@ from mmrun.tracking.pending import read_pending
 from mmrun.tracking.process import age_s
 from mmrun.tracking.replay import Explanation, with_changes
 from mmrun.tracking.sender import Sender
-from mmrun.tracking.store import RunStatus
 from mmrun.training.processes import Leader
 from mmrun.training.schedules import LOOKING_BACK
 from mmrun.training.stopping import StopWish
@@ -38,7 +35,12 @@ from mmrun.workflows.done import FINISHED, is_done, refuse_without_effect, stays
 from mmrun.workflows.failure import forget_error
 from mmrun.workflows.inheritance import make_own, remove_scratch
 from mmrun.workflows.killed import KILLED, as_killed
-from mmrun.workflows.new_run import record_parameters, record_run, upload_provenance
+from mmrun.workflows.new_run import (
+    record_parameters,
+    record_run,
+    said_if_refused,
+    upload_provenance,
+)
 from mmrun.workflows.overlap import Earlier, read_earlier
 from mmrun.workflows.publishing import Hints, publisher_of
 from mmrun.workflows.recipe import Recipe
@@ -79,7 +81,7 @@ def work(
     beginning: Beginning, *, recipe: Recipe, wish: StopWish, lease: Lease, leader: Leader
 ) -> str:
     """Train to the end, from the checkpoint or from step 0, and return what is to be said."""
-    with _said_if_refused(beginning):
+    with said_if_refused(beginning, wish=wish, lease=lease):
         beginning = _settled(beginning)
         session = _prepare(beginning, recipe, wish=wish, lease=lease)
         total = session.trainer.total_steps(beginning.checkpoint)
@@ -102,19 +104,6 @@ def work(
         if told is error:
             raise
         raise told from error
-
-
-@contextmanager
-def _said_if_refused(beginning: Beginning) -> Iterator[None]:
-    """Leave no run that seems to be under way when its first attempt was never opened."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, StopRequested | KeyboardInterrupt)
-        if not beginning.past.attempts:
-            status: RunStatus = "KILLED" if stopped else "FAILED"
-            beginning.place.store.set_status(beginning.place.run_id, status)
-        raise
 
 
 def _settled(beginning: Beginning) -> Beginning:

@@ -22,7 +22,7 @@ from mmrun.training.unused import say_unused
 from mmrun.workflows.beginning import begin
 from mmrun.workflows.closing import LEAST_S
 from mmrun.workflows.ending import deliver_ending
-from mmrun.workflows.new_run import start_run
+from mmrun.workflows.new_run import said_if_refused, start_run
 from mmrun.workflows.next_rate import next_rate
 from mmrun.workflows.offline import deliver
 from mmrun.workflows.output_folder import clear
@@ -153,9 +153,12 @@ def _train(
     )
     recipe = prepare_recipe(beginning, setup_path=request.setup_path, leader=leader)
     if lease is None:
-        beginning = replace(beginning, place=start_run(beginning))
-        lease = held.enter_context(Lease(place.store, beginning.place.run_id))
-    _settle_launcher(place, experiment_id=beginning.place.experiment_id)
+        beginning = replace(beginning, place=start_run(beginning, wish=wish))
+        lease = Lease(place.store, beginning.place.run_id)
+    with said_if_refused(beginning, wish=wish, lease=lease):
+        if place.run is None:
+            held.enter_context(lease)
+        _settle_launcher(place, experiment_id=beginning.place.experiment_id)
     gated = only_while_held(beginning.place.store, lease)
     beginning = replace(beginning, place=replace(beginning.place, store=gated))
     try:
