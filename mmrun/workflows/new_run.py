@@ -60,8 +60,9 @@ def _noted(beginning: Beginning, run: Run, *, note: Path, lost: str | None) -> P
     place, store = beginning.place, beginning.place.store
     faults.reach("run.created")
     if lost is not None:
-        for orphan in store.find(experiment_id=run.experiment_id, tags={START_TAG: lost}):
-            store.delete(orphan.run_id)
+        for left in store.find(experiment_id=run.experiment_id, tags={START_TAG: lost}):
+            if not left.params:  # whoever worked on it has claimed it; the note may be an old one
+                store.delete(left.run_id)
     tags = {launcher.OWN_TAG: "1", launcher.ROLE_TAG: "training", **_source_tags(beginning.source)}
     if beginning.started_from is not None:
         tags[STARTED_TAG] = beginning.started_from

@@ -10,6 +10,7 @@ import pytest
 from mmrun.config.schema import Experiment
 from mmrun.errors import MmrunError, StopRequested, TrackingError
 from mmrun.provenance.source import SourceState
+from mmrun.tracking.lease import Lease
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import RunStatus
 from mmrun.training.stopping import StopWish
@@ -78,6 +79,23 @@ def test_a_new_run_is_known_in_its_folder(tmp_path: Path, wish: StopWish) -> Non
     assert run_file is not None
     assert run_file.run_id == place.run_id
     assert not (tmp_path / ".mmrun.starting").exists()
+
+
+@pytest.mark.parametrize("worked_on", [False, True])
+def test_a_note_that_was_left_behind_removes_only_what_nobody_worked_on(
+    tmp_path: Path, wish: StopWish, *, worked_on: bool
+) -> None:
+    store = MemoryStore()
+    earlier = start_run(beginning(store, tmp_path), wish=wish)
+    if worked_on:
+        with Lease(store, earlier.run_id):
+            store.set_status(earlier.run_id, "FINISHED")
+    nonce = store.read(earlier.run_id).tags["mmrun.start"]
+    (tmp_path / ".mmrun.starting").write_text(nonce, encoding="utf-8")
+
+    start_run(beginning(store, tmp_path), wish=wish)
+
+    assert store.deleted == (set() if worked_on else {earlier.run_id})
 
 
 def test_a_signal_while_a_run_is_made_leaves_none_that_seems_to_run(tmp_path: Path) -> None:
