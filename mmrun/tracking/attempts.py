@@ -141,7 +141,9 @@ class AttemptRecord:
 
     def to_json(self) -> str:
         """Return the record as JSON that people can read."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        # A path that is no UTF-8 has halves of characters, which JSON writes as it writes them.
+        return text.encode(errors="backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

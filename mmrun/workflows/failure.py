@@ -55,9 +55,10 @@ class Failure:
 def save_error(store: RunStore, record: AttemptRecord, text: str, *, newest: bool) -> None:
     """Store what ended an attempt; ``error.txt`` is that of the newest one."""
     artifacts = store.artifacts(record.run_id)
-    artifacts.write(f"{FOLDER}/{record.attempt}.{ERROR}", text.encode())
+    content = text.encode(errors="backslashreplace")  # it may name a file whose name is no UTF-8
+    artifacts.write(f"{FOLDER}/{record.attempt}.{ERROR}", content)
     if newest:
-        artifacts.write(ERROR, text.encode())
+        artifacts.write(ERROR, content)
 
 
 def forget_error(store: RunStore, run_id: str) -> None:

@@ -1,6 +1,8 @@
 """How an attempt ended is known here until the store knows it, too."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +19,20 @@ from mmrun.workflows.records import last_record, save_record
 from tests.fakes import MemoryStore
 
 
-def record(run_id: str, *, attempt: int = 1, ended: str | None = None) -> AttemptRecord:
+def record(
+    run_id: str,
+    *,
+    attempt: int = 1,
+    ended: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> AttemptRecord:
     start = Start(attempt=attempt, from_step=0, started_ms=5000)
     return AttemptRecord(
         attempt=attempt,
         run_id=run_id,
         from_step=0,
         started_ms=5000,
-        config={},
+        config=config or {},
         host="here",
         pid=1,
         lineage=(start,),
@@ -111,3 +119,16 @@ def test_a_disk_that_takes_nothing_does_not_keep_the_store_from_being_told(
 
     assert store.read(run_id).status == "FAILED"
     assert "how the attempt ended could not be written" in caplog.text
+
+
+def test_an_error_that_names_a_file_in_no_utf_8_is_told(
+    store: MemoryStore, run_id: str, tmp_path: Path
+) -> None:
+    failed = record(run_id, ended="failed", config={"data": "clip\udce9"})
+
+    say_ending(store, tmp_path, Ending(record=failed, status="FAILED", error="no clip\udce9.npy"))
+
+    assert store.read(run_id).status == "FAILED"
+    assert store.artifacts(run_id).read("error.txt") == rb"no clip\udce9.npy"
+    assert last_record(store, run_id) == failed
+    assert deliver_ending(store, tmp_path) is None
