@@ -24,6 +24,7 @@ class Signals:
         """What ended the command."""
         self._interrupts = False
         self._code: int | None = None
+        self._said = False
 
     @classmethod
     def listening(cls) -> "Signals":
@@ -38,8 +39,12 @@ class Signals:
         self._interrupts = True
 
     def decide(self, code: int) -> None:
-        """Let a signal change nothing more: all that is left is to end with ``code``."""
+        """Let a signal change nothing more: it ends with ``code`` once all is said."""
         self._code = code
+
+    def said(self) -> None:
+        """Let a signal end the process with the code that is decided: nothing is left to say."""
+        self._said = True
 
     def stop(self) -> StopRequested:
         """Return what is to be said of a command that was interrupted."""
@@ -53,7 +58,9 @@ class Signals:
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         if self._code is not None:
-            _end(self._code)
+            if self._said:
+                _end(self._code)
+            return
         self.heard = signal.Signals(number)
         if self._interrupts:
             raise KeyboardInterrupt

@@ -28,12 +28,12 @@ def run_process(signals: Signals) -> int:
     try:
         launched = Launched.of(os.environ)
     except UsageError as error:
-        return _say(error)
+        _say(error)
+        return _code_of(error)
     if launched.rank > 0:
         return _exit_code(lambda: _follow(launched), argv)
     signals.interrupt()
     code = run(argv, signals=signals)
-    signals.decide(code)
     Leader(launched).end(code)
     return code
 
@@ -46,20 +46,26 @@ def run(argv: Sequence[str], *, signals: Signals | None = None) -> int:
 def _exit_code(
     command: Callable[[], int], argv: Sequence[str], *, signals: Signals | None = None
 ) -> int:
+    signals = signals or Signals()
     remember_words(argv)
-    verbose = "--verbose" in argv
+    error: Exception | None = None
+    code = 0
     try:
-        return command()
-    except MmrunError as error:
-        _trace(verbose)
-        return _say(error)
-    except typer.BadParameter as error:
-        return _say(_usage_error(error))
+        code = command()
+    except typer.BadParameter as wrong:
+        error = _usage_error(wrong)
     except KeyboardInterrupt:
-        return _say((signals or Signals()).stop())
-    except Exception as error:  # noqa: BLE001 (the command line is where it ends)
-        _trace(verbose)
-        return _say_unexpected(error)
+        error = signals.stop()
+    except Exception as unexpected:  # noqa: BLE001 (the command line is where it ends)
+        error = unexpected
+    if error is not None:
+        code = _code_of(error)
+    signals.decide(code)
+    if error is not None:
+        _trace(error, verbose="--verbose" in argv)
+        _say(error)
+    signals.said()
+    return code
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -113,28 +119,33 @@ def _usage_error(error: typer.BadParameter) -> UsageError:
     return UsageError(f"{text[:1].lower()}{text[1:]}", hint=f"{command} --help")
 
 
-def _say(error: MmrunError) -> int:
+def _code_of(error: Exception) -> int:
+    if isinstance(error, StopRequested) and error.by_keyboard:
+        return _INTERRUPTED
+    return error.exit_code if isinstance(error, MmrunError) else _FAILED
+
+
+def _say(error: Exception) -> None:
+    if not isinstance(error, MmrunError):
+        _say_unexpected(error)
+        return
     if error.said:
-        return error.exit_code
+        return
     said = "" if isinstance(error, StopRequested) else "error: "  # a wish is no error
     for problem in (str(error), *error.more):
         typer.echo(hidden(f"{said}{problem}"), err=True)
     if error.hint:
         typer.echo(hidden(f"  try: {error.hint}"), err=True)
-    if isinstance(error, StopRequested) and error.by_keyboard:
-        return _INTERRUPTED
-    return error.exit_code
 
 
-def _say_unexpected(error: Exception) -> int:
+def _say_unexpected(error: Exception) -> None:
     typer.echo(f"error: {hidden(in_one_line(error))}", err=True)
     typer.echo("  try: the same with --verbose to see where, and report it if it is ours", err=True)
-    return _FAILED
 
 
-def _trace(verbose: bool) -> None:
-    if verbose:
-        typer.echo(hidden(traceback.format_exc()), err=True)
+def _trace(error: Exception, *, verbose: bool) -> None:
+    if verbose and error.__traceback__ is not None:
+        typer.echo(hidden("".join(traceback.format_exception(error))), err=True)
 
 
 class _Plain(logging.Formatter):

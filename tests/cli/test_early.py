@@ -41,7 +41,28 @@ import signal
 from mmrun.cli.early import Signals
 signals = Signals.listening()
 signals.decide(5)
+signals.said()
 signal.raise_signal(signal.{name})
+"""
+SAYING = """
+import signal, sys
+from mmrun.cli import running
+from mmrun.errors import ConfigError
+import typer
+app = typer.Typer()
+class Wrong(ConfigError):
+    def __str__(self):
+        signal.raise_signal(signal.{name})
+        return "it is wrong"
+@app.callback()
+def group(): ...
+@app.command()
+def train():
+    raise Wrong("", hint="look")
+running.app = app
+sys.argv = ["mmrun", "train"]
+from mmrun.cli.main import main
+main()
 """
 
 
@@ -82,3 +103,11 @@ def test_a_command_that_works_can_clean_up(name: str) -> None:
 @pytest.mark.parametrize("name", SENT)
 def test_when_all_is_over_the_exit_code_stands(name: str) -> None:
     assert ended(OVER.replace("{name}", name)).returncode == 5
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_what_is_being_said_is_said_to_its_end(name: str) -> None:
+    done = ended(SAYING.replace("{name}", name))
+
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == ["error: it is wrong", "  try: look"]
