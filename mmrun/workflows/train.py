@@ -72,6 +72,7 @@ def train(request: TrainRequest) -> str:
         place = _find_place(request)
         if request.dry_run:
             return _say_plan(place, request)
+        _mark_launcher(place)
         with (
             leader.answering(),
             said_in_words(),
@@ -158,7 +159,7 @@ def _train(
     with said_if_refused(beginning, wish=wish, lease=lease):
         if place.run is None:
             held.enter_context(lease)
-        _settle_launcher(place, experiment_id=beginning.place.experiment_id)
+        launcher.sweep(place.store, beginning.place.experiment_id)
     gated = only_while_held(beginning.place.store, lease)
     beginning = replace(beginning, place=replace(beginning.place, store=gated))
     try:
@@ -174,11 +175,10 @@ def _make_room(place: Place, request: TrainRequest) -> None:
     clear(place.output_dir)
 
 
-def _settle_launcher(place: Place, *, experiment_id: str) -> None:
-    """Mark the run of `mlflow run` if another one goes on, and remove those of earlier times."""
+def _mark_launcher(place: Place) -> None:
+    """Mark the run of `mlflow run` if another one goes on, or is refused to: it is nobody's."""
     if place.run is not None and place.launched is not None:
         launcher.mark(place.store, place.launched, delegated_to=place.run_id)
-    launcher.sweep(place.store, experiment_id)
 
 
 def _close_launcher(place: Place) -> None:

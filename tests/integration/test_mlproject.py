@@ -46,6 +46,8 @@ def stations(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Station]:
     run_id = project.record.run_id
     said = project.done(*launch, "-e", "train", "--run-id", run_id, "-P", "max_steps=30")
     seen["attached"] = _station(project, said)
+    refused = ("-e", "train", "-P", "resume_from_checkpoint=99")
+    seen["refused"] = _station(project, project.run(*launch, *refused).stdout)
     words = ("-P", "fork=true", "-P", f"resume_from_checkpoint={run_id}@latest")
     said = project.done(
         *launch, "-e", "train", *words, "-P", "output_dir=outputs/fork", "-P", "max_steps=35"
@@ -102,6 +104,16 @@ def test_a_launcher_s_run_that_ended_is_removed_by_the_next_command(
     stations: Mapping[str, Station],
 ) -> None:
     assert stations["attached"].others == []
+
+
+def test_a_resume_that_is_refused_marks_the_launcher_s_run(
+    stations: Mapping[str, Station],
+) -> None:
+    refused = stations["refused"]
+
+    assert "99" in refused.said
+    assert [run.status for run in refused.others] == ["FAILED"]
+    assert [run.tags["mmrun.role"] for run in refused.others] == ["launcher"]
 
 
 def test_a_fork_uses_the_launcher_s_run(stations: Mapping[str, Station]) -> None:
