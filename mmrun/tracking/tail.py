@@ -5,10 +5,10 @@ threads beside it log ``mmrun/…``, also for steps that are over. A file of poi
 checkpoint is in no order, and has none beyond the step where its attempt began.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmrun.tracking.attempts import BESIDE, Start, in_time
 from mmrun.tracking.journal import found_logs, log_path
@@ -25,7 +25,10 @@ class Tail:
     newest_ms: int
     """Their latest time stamp, and that of the last line before them; 0 for none."""
     whole: bool
-    """Whether nothing can be missing: each attempt has its file here, without a damaged line."""
+    """Whether nothing can be missing: each attempt has its file here, without a damaged line.
+
+    And what they met again is here: a copy of a folder has all files, and not all that is theirs.
+    """
 
 
 def read_tail(
@@ -40,21 +43,23 @@ def read_tail(
     ``lineage`` has their numbers, and the steps that they began at; ``starts`` when they did.
     """
     begun = dict(lineage)
-    tails = [
+    parts = [
         (attempt, (_read_whole if carried else _read_back)(path, from_step=from_step))
         for attempt, carried, path in found_logs(folder)
         if not carried or begun.get(attempt, from_step) >= from_step
     ]
     points = [
         point
-        for attempt, tail in tails
-        for point in in_time(tail.points, attempt=attempt, starts=starts)
+        for attempt, part in parts
+        for point in in_time(part.points, attempt=attempt, starts=starts)
     ]
+    known = {(point.key, point.step, point.timestamp_ms) for point in points}
     here = {attempt for attempt, carried, _ in found_logs(folder) if not carried}
+    whole = all(part.whole and part.met <= known for _, part in parts)
     return Tail(
         points=points,
-        newest_ms=max((tail.newest_ms for _, tail in tails), default=0),
-        whole=begun.keys() <= here and all(tail.whole for _, tail in tails),
+        newest_ms=max((part.newest_ms for _, part in parts), default=0),
+        whole=whole and begun.keys() <= here,
     )
 
 
@@ -97,30 +102,47 @@ def read_left(folder: Path, *, attempt: int, after: int) -> Left:
     return Left(until=until, last_step=reached, confirmed=confirmed, diverged=diverged)
 
 
-def _read_whole(path: Path, *, from_step: int) -> Tail:
+class _Part(NamedTuple):
+    """What one file has."""
+
+    points: Sequence[Point]
+    newest_ms: int
+    whole: bool
+    met: Set[tuple[str, int, int]] = frozenset()
+    """Metric, step and time stamp of points that came out as they had been logged."""
+
+
+def _read_whole(path: Path, *, from_step: int) -> _Part:
     contents = list(_contents(path))
     points = [point for content in contents for point in points_in(content)]
-    return Tail(
+    return _Part(
         points=[point for point in points if point.step >= from_step],
         newest_ms=max((point.timestamp_ms for point in points), default=0),
         whole=None not in contents,
     )
 
 
-def _read_back(path: Path, *, from_step: int) -> Tail:
+def _read_back(path: Path, *, from_step: int) -> _Part:
     """Read from the last line to where the training had not come to ``from_step``."""
     points: list[Point] = []
+    met: set[tuple[str, int, int]] = set()
     newest_ms = 0
     whole, over = True, False
     for content in _contents(path):
         read = points_in(content)
         points += (point for point in read if point.step >= from_step)
+        met.update(
+            (key, step, at)
+            for key, (step, _, *known) in confirmed_in(content)
+            for at in known
+            if step >= from_step
+        )
         newest_ms = newest_ms or (read[0].timestamp_ms if read else 0)
         whole = whole and content is not None
         over = over or (_of_training(content) and _places(content)[0][1] < from_step)
         if over and newest_ms:  # a line that only confirms has no time stamp
             break
-    return Tail(points=points, newest_ms=newest_ms, whole=whole)
+    return _Part(points=points, newest_ms=newest_ms, whole=whole, met=met)
 
 
 def _contents(path: Path) -> Iterator[Any]:

@@ -116,8 +116,18 @@ def test_what_was_confirmed_has_no_time_stamp_and_what_came_before_has(tmp_path:
 
     tail = read_tail(tmp_path, lineage=ONE, from_step=20)
 
-    assert tail == Tail(points=[], newest_ms=7000, whole=True)
+    assert (tail.points, tail.newest_ms) == ([], 7000)
     assert last_step(tmp_path) == 30
+
+
+@pytest.mark.parametrize(("at", "whole"), [(1002, True), (1003, False)])
+def test_what_was_met_again_is_here_or_something_is_missing(
+    tmp_path: Path, *, at: int, whole: bool
+) -> None:
+    journaled(tmp_path, [10, 20, 30])
+    Journal(tmp_path, attempt=2).confirm([point(step=30, at=at)])
+
+    assert read_tail(tmp_path, lineage=((1, 0), (2, 20)), from_step=20).whole == whole
 
 
 def test_every_attempt_has_its_own_end(tmp_path: Path) -> None:
