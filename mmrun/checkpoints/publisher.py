@@ -164,6 +164,12 @@ class Publisher:
         if self._sends:
             self._uploader.drain(timeout_s, patient=patient)
         self._link()
+        return self.left()
+
+    def left(self) -> Sequence[str]:
+        """Return what is not in the store, of all that is to go there."""
+        if self._remote is None:
+            return []
         waiting = [saved.name.rpartition("/")[2] for saved in self._spool.waiting()]
         return [*waiting, *self._not_queued]
 
@@ -176,7 +182,7 @@ class Publisher:
             self._written.put(None)
             self._thread.join()
             self._thread = None
-        self._uploader.stop()
+        self._uploader.stop(at_once=at_once)
 
     def _queue_missing(self, remote: RemoteCheckpoints) -> None:
         """Queue checkpoints that a killed process had renamed but not yet spooled."""

@@ -162,11 +162,14 @@ class Uploader:
         self.wake()
         return wanted
 
-    def stop(self) -> None:
-        """Send nothing more; a request under way may still end, no other is begun."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Send nothing more; a request under way may still end, no other is begun.
+
+        It is waited for a little, unless all is to end ``at_once``.
+        """
         self._stopping.set()
         self._wake.set()
-        if self._thread is not None:
+        if self._thread is not None and not at_once:
             self._thread.join(_JOIN_S)
 
     def shorten_queue(self, *, expected: bool = False) -> None:

@@ -60,8 +60,12 @@ def _send_checkpoints(session: "Session", patience_s: float) -> float:
     A server that was waited for in vain is not waited for as long again.
     """
     begun = time.monotonic()
-    unsent = session.publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
-    session.publisher.stop()
+    publisher = session.publisher
+    if patience_s:
+        unsent = publisher.drain(patience_s, patient=lambda: session.wish.reason is None)
+    else:  # all that there is time for is to say how it ended
+        unsent = publisher.left()
+    publisher.stop(at_once=not patience_s)
     if unsent and not session.beginning.place.offline:
         folder = session.beginning.place.output_dir
         logger.warning("not sent yet: %s; 'mmrun sync %s' sends it", ", ".join(unsent), folder)
