@@ -1,6 +1,7 @@
 """A wish to stop, from a signal to the end of the step."""
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 _ECHO_S = 2.0
 """A wrapper passes one wish on with several signals; within this time they are one."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_STDERR = 2
 _WRAPPER_GONE = "the end of its launcher"
 """Of `mlflow run`, `dvc repro` or `torchrun`."""
 
@@ -162,7 +164,9 @@ class StopWish:
         meaning = "stopping after this step with a last checkpoint"
         if self.done:
             meaning = "the training is done and is being sent"
-        logger.warning("%s: %s (again: at once)", in_words(name), meaning)
+        if logger.isEnabledFor(logging.WARNING):
+            # Not by the logger: it may be in the middle of a line of its own.
+            os.write(_STDERR, f"warning: {in_words(name)}: {meaning} (again: at once)\n".encode())
 
     def _hurry(self, name: str) -> None:
         """Leave what is under way its limited time, from the first signal on."""

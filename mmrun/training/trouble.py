@@ -20,6 +20,7 @@ from mmrun.errors import (
 AGAIN = "the same command goes on from the last checkpoint"
 _IN_WORKER = "in DataLoader worker process"
 _DEATH = re.compile(r"DataLoader worker \(pid \d+\) is killed by signal: ([^.\n]+)")
+_GONE = re.compile(r"DataLoader worker \(pid\(s\) [\d, ]+\) exited unexpectedly")
 _FEWER_WORKERS = "fewer --dataloader_num_workers, or more memory"
 _DEATHS = {
     "Killed": (
@@ -113,6 +114,9 @@ def explained(error: BaseException) -> MmrunError | None:
     if (died_of := _worker_died_of(error)) is not None:
         why, hint = _DEATHS.get(died_of, (died_of, "fewer --dataloader_num_workers may help"))
         return MmrunError(f"a data loader worker died: {why}", hint=hint)
+    if _GONE.search(str(error)):  # torch found it gone before it heard what of
+        why = "most likely because the machine is out of memory"
+        return MmrunError(f"a data loader worker died, {why}", hint=_FEWER_WORKERS)
     if isinstance(error, MemoryError):
         if _IN_WORKER in str(error):
             return MmrunError("a data loader worker is out of memory", hint=_FEWER_WORKERS)

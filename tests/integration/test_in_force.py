@@ -203,7 +203,7 @@ def test_options_of_a_schedule_that_looks_back_are_those_of_today(
 def test_a_schedule_of_another_kind_begins_with_the_rate_of_today(
     lab: Lab, caplog: pytest.LogCaptureFixture, then: dict[str, Any], now: dict[str, Any]
 ) -> None:
-    first = lab.attempt(stop_at=4, **then)
+    first = lab.attempt(max_steps=4, **then)
 
     with caplog.at_level(logging.WARNING):
         resumed = lab.attempt(first.checkpoint, max_steps=5, learning_rate=0.003, **now)
@@ -272,7 +272,7 @@ def test_intervals_are_those_of_today(
     lab: Lab, changed: dict[str, Any], key: str, steps: list[int]
 ) -> None:
     before: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2}
-    first = lab.attempt(stop_at=4, **before)
+    first = lab.attempt(max_steps=4, **before)
 
     resumed = lab.attempt(first.checkpoint, **{**before, **changed})
 
@@ -290,7 +290,7 @@ def test_intervals_are_those_of_today(
 )
 def test_saving_is_that_of_today(lab: Lab, changed: dict[str, Any], steps: list[int]) -> None:
     before: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2}
-    first = lab.attempt(stop_at=4, **before)
+    first = lab.attempt(max_steps=4, **before)
 
     resumed = lab.attempt(first.checkpoint, **{**before, **changed})
 
@@ -299,7 +299,7 @@ def test_saving_is_that_of_today(lab: Lab, changed: dict[str, Any], steps: list[
 
 def test_evaluation_is_that_of_today(lab: Lab) -> None:
     evaluated: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 1}
-    first = lab.attempt(stop_at=2, **evaluated)
+    first = lab.attempt(max_steps=2, **evaluated)
     scored: dict[str, Any] = {"predict_with_generate": True, "metric_name": "chrf"}
 
     resumed = lab.attempt(

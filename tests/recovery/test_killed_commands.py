@@ -226,7 +226,7 @@ def test_what_was_queued_is_sent_also_when_checkpoints_stay_on_disk_by_now(
     again = project.mmrun("sync", "out")
 
     assert done.code == 0, done.said
-    assert "sent 1 checkpoints" in done.said
+    assert "sent 1 checkpoint" in done.said
     assert stored_whole(project) == {"checkpoint-6": None}  # and no other was wanted there
     assert "nothing was waiting" in again.said
     project.train_to_the_end("--overwrite_output_dir", "true", "--max_steps", "6")

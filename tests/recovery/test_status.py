@@ -62,8 +62,7 @@ FAILURES = [
         in_step("os.kill(os.getpid(), signal.SIGKILL)"),
         WORKERS,
         1,
-        "error: a data loader worker died: killed by SIGKILL, most likely because the machine is "
-        "out of memory, after step",
+        "most likely because the machine is out of memory, after step",
         "fewer --dataloader_num_workers",
         None,
         id="a worker that the system killed",

@@ -145,6 +145,7 @@ def test_a_training_that_slept_through_a_takeover_writes_nothing_more(served: Se
     first = Training(served, **served.environment)
     first.wait_for("step 20:")
     wait_until(lambda: list(served.artifact("checkpoints").glob("*/manifest.json")))
+    wait_until(lambda: served.points)
     first.send(signal.SIGSTOP)
     asleep_s = time.monotonic()
     steps = max(step for _, step, _ in served.points) + 30

@@ -187,10 +187,10 @@ def test_without_a_signal_nothing_hurries(wish: StopWish) -> None:
 
 
 def test_when_the_training_is_done_no_step_is_promised(
-    wish: StopWish, caplog: pytest.LogCaptureFixture
+    wish: StopWish, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wish.training = wish.done = True
 
     signal.raise_signal(signal.SIGINT)
 
-    assert "the training is done and is being sent" in caplog.text
+    assert "warning: Ctrl-C: the training is done and is being sent" in capfd.readouterr().err
