@@ -140,12 +140,6 @@ class OfflineStore:
         return self._uri
 
     @property
-    def unknown(self) -> bool:
-        """Whether no server has the run, so that all there is of it is here."""
-        run = self._run
-        return run is None or run.unknown
-
-    @property
     def _run(self) -> OfflineRun | None:
         # From the file each time: a lease is of use only if it shows what others wrote.
         return OfflineRun.read(self.folder) or self._known

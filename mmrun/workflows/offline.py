@@ -30,7 +30,7 @@ from mmrun.workflows.failure import forget_error
 from mmrun.workflows.killed import KILLED
 from mmrun.workflows.offline_name import of_the_run, settle
 from mmrun.workflows.over import is_open, say_over
-from mmrun.workflows.past import read_past
+from mmrun.workflows.past import Past, read_past
 from mmrun.workflows.records import (
     FOLDER,
     correct_attempt,
@@ -98,15 +98,19 @@ def forget_unbegun(output_dir: Path) -> bool:
 
 def _send_points(output_dir: Path, store: RunStore, run_id: str) -> None:
     past = read_past(store, store.read(run_id), read_run_file(output_dir))
-    # All that lies here is an earlier attempt's, as it is for the next one.
-    journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
-    starts = past.known_starts
-    with Sender(store, run_id, journal, lineage=past.lineage, starts=starts) as sender:
+    with sender_of(output_dir, store, run_id, past=past) as sender:
         if not sender.drain(PATIENCE_S):
             raise TrackingError(
                 f"the points of run {run_id} that were logged offline could not be sent",
                 hint=f"when the server answers again: the same command, or mmrun sync {output_dir}",
             )
+
+
+def sender_of(output_dir: Path, store: RunStore, run_id: str, *, past: Past) -> Sender:
+    """Return what sends the points that the attempts so far have left in a folder."""
+    # All that lies here is an earlier attempt's, as it is for the next one.
+    journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
+    return Sender(store, run_id, journal, lineage=past.lineage, starts=past.known_starts)
 
 
 def tell(output_dir: Path, store: RunStore) -> None:

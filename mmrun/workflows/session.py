@@ -207,7 +207,7 @@ def _record(beginning: Beginning, *, last: AttemptRecord | None, started_ms: int
         pid=os.getpid(),
         processes=beginning.processes,
         offline=beginning.place.offline,
-        lineage=(*(last.lineage if last else past.starts), start),
+        lineage=(*past.starts, start),
         earlier=last.rows if last else (),
         started_from=beginning.started_from,
         overrides=dict(beginning.changed),

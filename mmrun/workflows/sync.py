@@ -8,13 +8,11 @@ from pathlib import Path
 from mmrun.checkpoints.spool import Spool
 from mmrun.config.schema import Experiment
 from mmrun.errors import TrackingError, UsageError
-from mmrun.tracking.journal import Journal
 from mmrun.tracking.lease import Lease, folder_lock
 from mmrun.tracking.run_file import RunFile, read_run_file
-from mmrun.tracking.sender import Sender
 from mmrun.tracking.store import RunStore
 from mmrun.workflows.ending import deliver_ending
-from mmrun.workflows.offline import PATIENCE_S, conclude, forget_unbegun, tell
+from mmrun.workflows.offline import PATIENCE_S, conclude, forget_unbegun, sender_of, tell
 from mmrun.workflows.offline_name import part_ways, settle
 from mmrun.workflows.output_folder import in_words, unsent
 from mmrun.workflows.over import is_open, say_over
@@ -113,10 +111,7 @@ def _send(output_dir: Path, store: RunStore, run_file: RunFile, *, lease: Lease)
     )
     hints = Hints(store, run.run_id)
     publisher = publisher_of(place, lineage=past.lineage, lease=lease, listener=hints)
-    # All that lies here is an earlier attempt's, as it is for the next one.
-    journal = Journal(output_dir / "journal", attempt=past.attempts + 1)
-    starts = past.known_starts
-    with Sender(store, run.run_id, journal, lineage=past.lineage, starts=starts) as sender:
+    with sender_of(output_dir, store, run.run_id, past=past) as sender:
         publisher.recover()
         sender.drain(PATIENCE_S)
         missed = publisher.drain(PATIENCE_S, patient=lambda: True)

@@ -72,7 +72,6 @@ def test_the_experiment_of_the_environment_wins(
 
 def test_looking_at_a_run_that_a_server_knows_writes_nothing(known: OfflineStore) -> None:
     assert known.read("r" * 32).tags == {"mmrun.format": "1"}
-    assert not known.unknown
     assert not known.folder.exists()
 
 
