@@ -51,7 +51,7 @@ def test_what_another_machine_confirmed_before_it_died_counts(
 ) -> None:
     first = f"{killed.run.run_id}@6"
     shutil.rmtree(killed.out)
-    killed.train_until("upload.manifest@18", "--resume_from_checkpoint", first)
+    killed.train_until("upload.manifest@18,step@20", "--resume_from_checkpoint", first)
     shutil.rmtree(killed.out)
 
     killed.train_to_the_end("--resume_from_checkpoint", f"{killed.run.run_id}@latest")
