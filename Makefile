@@ -54,7 +54,7 @@ $(READY): pyproject.toml constraints.txt
 		echo "try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "installing into $(VENV), which takes some minutes the first time"
-	python -m pip install --quiet --quiet -c constraints.txt -e '.[features,image,demo,s3,postgresql,dev]'
+	python -m pip install --quiet --quiet -c constraints.txt -e '.[all,demo,s3,postgresql,dev]'
 	@touch $@
 
 clean:

@@ -21,10 +21,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class ModelSection(Section):
-    """The multimodal embedder: feature extractor (optional), mapper, backbone."""
+class StreamSection(Section):
+    """What leads one input to the backbone: feature extractor (optional) and mapper."""
 
-    type: Literal["multimodal_embedder"] = "multimodal_embedder"
     feature_extractor_type: str | None = None
     pretrained_feature_extractor: str | None = None
     feature_extractor_config: Mapping[str, Any] | None = None
@@ -36,17 +35,34 @@ class ModelSection(Section):
     multimodal_mapper_dropout: float | None = Field(default=None, ge=0, lt=1)
     adapter_ksize: tuple[PositiveInt, ...] | None = None
     adapter_stride: tuple[PositiveInt, ...] | None = None
+    feat_dim: PositiveInt = 512
+    freeze_feature_extractor: bool = False
+    freeze_multimodal_mapper: bool = False
+
+
+class ModelSection(StreamSection):
+    """The multimodal embedder: one stream or several, and a backbone."""
+
+    type: Literal["multimodal_embedder"] = "multimodal_embedder"
+    streams: Mapping[str, StreamSection] = Field(default_factory=dict)
+    """What differs in a stream, by the name of its slot (``output_data_key``)."""
     backbone_type: str = "m2m_100"
     pretrained_backbone: str | None = None
     backbone_config: Mapping[str, Any] | None = None
-    feat_dim: PositiveInt = 512
     max_length: PositiveInt = 1024
-    freeze_feature_extractor: bool = False
-    freeze_multimodal_mapper: bool = False
     freeze_backbone: bool = False
     freeze_encoder_embed_tokens: bool = False
     freeze_decoder_embed_tokens: bool = False
     freeze_lm_head: bool = False
+
+    def stream(self, name: str) -> StreamSection:
+        """Return what holds for the stream ``name``: its own keys before those of all."""
+        shared = {key: getattr(self, key) for key in self.model_fields_set & _STREAM_KEYS}
+        own = self.streams.get(name, StreamSection())
+        return StreamSection(**{**shared, **own.model_dump(exclude_unset=True)})
+
+
+_STREAM_KEYS = frozenset(StreamSection.model_fields)
 
 
 class DataSection(Section):
@@ -57,6 +73,14 @@ class DataSection(Section):
     validation_metadata_file: Path | None = None
     test_metadata_file: Path | None = None
     max_frames: PositiveInt | None = None
+    min_frames: PositiveInt | None = None
+    max_length: PositiveInt | None = None
+    """Rows whose text to write has more tokens, prompt and end included, are left out."""
+    on_bad_sample: Literal["error", "skip"] = "error"
+    cache: Literal["off", "memory", "disk"] = "memory"
+    cache_size_mb: PositiveInt = 256
+    """Of the memory of each process that loads, or of the folder that all share on disk."""
+    cache_dir: Path | None = None
     max_train_samples: PositiveInt | None = None
     max_eval_samples: PositiveInt | None = None
     max_predict_samples: PositiveInt | None = None
@@ -85,6 +109,8 @@ class SetupSection(Section):
     do_processor: bool = False
     do_model: bool = False
     update_config: bool = False
+    check_files: bool = False
+    """Whether every file is read to its end, to find what is wrong before training."""
     seed: NonNegativeInt = 42
 
 

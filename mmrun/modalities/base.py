@@ -1,11 +1,13 @@
 """The contract of a modality, and how one is found by name."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +15,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmrun.errors import ConfigError, PluginError
 
+logger = logging.getLogger(__name__)
+
 GROUP = "mmrun.modalities"
-Array = NDArray[np.float32]
+Array = NDArray[np.float32] | NDArray[np.int64]
 Augmentation = Callable[[Array, np.random.Generator], Array]
 """From a signal, which must stay as it is, to the changed one."""
+Unit = Literal["milliseconds", "frames"]
 
-_METHODS = ("load", "augmentation")
+_PARTS = ("gives", "load", "length", "augmentation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,21 +39,71 @@ class Span:
         return self.start == 0 and self.end is None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """What a row of the manifest says of one input."""
+
+    text: str
+    """As it is written there: the name of a file, or what is to be read itself."""
+    folder: Path = Path()
+    """What a name is relative to."""
+    span: Span = Span()
+
+    @property
+    def path(self) -> Path:
+        """The file that ``text`` names, if it names one."""
+        return self.folder / self.text
+
+    def is_file(self) -> bool:
+        """Tell whether ``text`` names a file that is there."""
+        try:
+            return self.path.is_file()
+        except (OSError, ValueError):  # a text, not a name: too long, or with a zero byte
+            return False
+
+
+class Tokenizer(Protocol):
+    """What a modality may ask of the tokenizer of transformers."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Mapping[str, list[int]]:
+        """Return a mapping with the ids of ``text`` under ``input_ids``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInput:
+    """What the model takes from a modality."""
+
+    feature_size: int
+    """How many numbers of a frame the model takes (``model.feat_dim``)."""
+    extracted: bool = False
+    """Whether a feature extractor in the model makes those from pixels or waves."""
+    tokenizer: Tokenizer | None = None
+    """The tokenizer of prompts and labels; None while only settings are checked."""
+
+
 class Modality(Protocol):
-    """Turns a media file into numbers."""
+    """Turns a signal into numbers."""
 
-    def __init__(self, settings: Mapping[str, Any], *, feature_size: int, extracted: bool) -> None:
-        """Check ``settings`` (a ``ConfigError`` names what is wrong) and keep them.
+    gives: ClassVar[Literal["frames", "tokens"]]
+    """Numbers ``[T, ...]``, or ids of the tokenizer ``[T]`` that the backbone itself embeds."""
 
-        ``feature_size`` is how many numbers of a frame the model takes; with ``extracted`` a
-        feature extractor in the model makes them, and the modality gives it pixels or waves.
+    def __init__(self, settings: Mapping[str, Any], *, model: ModelInput) -> None:
+        """Check ``settings`` (a ``ConfigError`` names what is wrong) and keep them."""
+        ...
+
+    def load(self, signal: Signal) -> Array:
+        """Return the signal, time first; a ``DataError`` says what is wrong with it.
+
+        Nothing here is random.
         """
         ...
 
-    def load(self, path: Path, *, span: Span) -> Array:
-        """Return the signal, time first; a ``DataError`` says what is wrong with the file.
+    def length(self, signal: Signal) -> int:
+        """Return how many frames ``load`` would return.
 
-        Nothing here is random.
+        What the head of a file says is enough: ``setup`` asks this of every row, and it need not
+        find what is wrong in the rest of the file. ``len(self.load(signal))`` is always right.
         """
         ...
 
@@ -66,6 +121,8 @@ class Settings(BaseModel):
     """Base of a modality's settings: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    without_effect: ClassVar[Mapping[str, str]] = {}
+    """Keys of other frameworks that mean nothing here, and why: said once, and left out."""
 
 
 Own = TypeVar("Own", bound=Settings)
@@ -73,8 +130,11 @@ Own = TypeVar("Own", bound=Settings)
 
 def read_settings(kind: type[Own], given: Mapping[str, Any]) -> Own:
     """Validate ``processor.modality_kwargs``; all that is wrong is said at once."""
+    for key in kind.without_effect.keys() & given.keys():
+        _tell_once(f"processor.modality_kwargs.{key}: without effect: {kind.without_effect[key]}")
     try:
-        return kind.model_validate(dict(given))
+        own = {key: value for key, value in given.items() if key not in kind.without_effect}
+        return kind.model_validate(own)
     except ValidationError as error:
         problems = []
         for found in error.errors():
@@ -90,6 +150,11 @@ def read_settings(kind: type[Own], given: Mapping[str, Any]) -> Own:
             hint=f"the settings are {', '.join(sorted(kind.model_fields))}",
             more=tuple(problems[1:]),
         ) from error
+
+
+@cache
+def _tell_once(warning: str) -> None:
+    logger.warning("%s", warning)
 
 
 def modality_name(pipeline: str) -> str:
@@ -114,9 +179,9 @@ def load_modality(name: str) -> type[Modality]:
             f"modality {name!r} needs the package {error.name!r}",
             hint=f"pip install 'mmrun[{name}]'",
         ) from error
-    if missing := [method for method in _METHODS if not hasattr(modality, method)]:
+    if missing := [part for part in _PARTS if not hasattr(modality, part)]:
         raise PluginError(
-            f"modality {name!r} ({installed[name].value}) has no method {missing[0]!r}",
+            f"modality {name!r} ({installed[name].value}) has no {missing[0]!r}",
             hint=f"add it, or install a version of {_package(installed[name])} made for this mmrun",
         )
     return modality

@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.augmentation import frame_dropping, in_turn, noise
-from mmrun.modalities.base import Array, Augmentation, Settings, Span, read_settings
+from mmrun.modalities.base import (
+    Array,
+    Augmentation,
+    ModelInput,
+    Settings,
+    Signal,
+    Span,
+    read_settings,
+)
 
 _CACHE_BYTES = 256 * 2**20
 
@@ -32,19 +40,26 @@ class FeaturesSettings(Settings):
 class FeaturesModality:
     """Loads ``[T, D]`` arrays; spans are frame numbers."""
 
-    def __init__(self, settings: Mapping[str, Any], *, feature_size: int, extracted: bool) -> None:
-        if extracted:
+    gives: ClassVar[Literal["frames", "tokens"]] = "frames"
+
+    def __init__(self, settings: Mapping[str, Any], *, model: ModelInput) -> None:
+        if model.extracted:
             raise ConfigError(
                 "model.feature_extractor_type: features are extracted already",
                 hint="remove the feature extractor from the model section",
             )
         self._settings = read_settings(FeaturesSettings, settings)
-        self._feature_size = feature_size
+        self._feature_size = model.feature_size
         self._cache: dict[tuple[Path, Span], Array] = {}
         self._room = _CACHE_BYTES if self._settings.use_cache else 0
 
-    def load(self, path: Path, *, span: Span) -> Array:
-        """Return the frames of ``span``, ``[T, D]``."""
+    def length(self, signal: Signal) -> int:
+        """Return the number of frames."""
+        return len(self.load(signal))
+
+    def load(self, signal: Signal) -> Array:
+        """Return the frames of the span, ``[T, D]``."""
+        path, span = signal.path, signal.span
         cached = self._cache.get((path, span))
         if cached is not None:
             return cached

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,7 +16,14 @@ from pydantic import (
 
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.augmentation import in_turn, noise, shift
-from mmrun.modalities.base import Array, Augmentation, Settings, Span, read_settings
+from mmrun.modalities.base import (
+    Array,
+    Augmentation,
+    ModelInput,
+    Settings,
+    Signal,
+    read_settings,
+)
 
 _BYTE = 255.0
 _SHORT = 65535.0
@@ -63,9 +70,12 @@ class ImageSettings(Settings):
 class ImageModality:
     """Loads images, with pixels scaled to 0..1 before mean and standard deviation."""
 
-    def __init__(self, settings: Mapping[str, Any], *, feature_size: int, extracted: bool) -> None:
+    gives: ClassVar[Literal["frames", "tokens"]] = "frames"
+
+    def __init__(self, settings: Mapping[str, Any], *, model: ModelInput) -> None:
+        extracted = model.extracted
         self._settings = read_settings(ImageSettings, settings)
-        self._feature_size = feature_size
+        self._feature_size = model.feature_size
         self._extracted = extracted
         if extracted and self._settings.strip_width is not None:
             raise ConfigError(
@@ -79,9 +89,14 @@ class ImageModality:
                 hint="give height or strip_width, too",
             )
 
-    def load(self, path: Path, *, span: Span) -> Array:
+    def length(self, signal: Signal) -> int:
+        """Return the number of strips, or 1 for a feature extractor."""
+        return len(self.load(signal))
+
+    def load(self, signal: Signal) -> Array:
         """Return ``[1, C, H, W]`` for a feature extractor, else strips ``[T, C * H * width]``."""
-        if not span.whole:
+        path = signal.path
+        if not signal.span.whole:
             raise DataError(
                 f"{path} is an image, it has no span", hint="set signal_start and signal_end to 0"
             )
