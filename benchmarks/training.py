@@ -158,7 +158,8 @@ def _train_with_the_trainer(watch: Stopwatch, variant: str) -> None:
     from mmrun.models.build import load_model
     from mmrun.tasks.translation import collator
     from mmrun.training.arguments import build_arguments
-    from mmrun.workflows.setup import STEPS, run_setup
+    from mmrun.workflows.actors import STEPS
+    from mmrun.workflows.setup import run_setup
 
     experiment = load_experiment(CONFIG)
     actors = run_setup(experiment, folder=OUTPUT / "setup", steps=frozenset(STEPS))

@@ -93,6 +93,9 @@ def setup(
     update_config: Annotated[
         bool | None, _switch("update_config", "Write where they are into the file.")
     ] = None,
+    check_files: Annotated[
+        bool | None, _switch("check_files", "Read every file to its end, to find bad ones.")
+    ] = None,
     rebuild_dataset: Annotated[
         bool, typer.Option("--rebuild_dataset_from_scratch", help="Even if it looks right.")
     ] = False,
@@ -112,6 +115,7 @@ def setup(
         "setup.do_processor": do_processor,
         "setup.do_model": do_model,
         "setup.update_config": update_config,
+        "setup.check_files": check_files,
         "setup.seed": seed,
     }
     file = required(config_path, command="mmrun setup")

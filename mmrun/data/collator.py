@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from mmrun.data.dataset import Sample
-from mmrun.data.processor import MultimodalProcessor
+from mmrun.data.processor import MultimodalProcessor, Stream
 from mmrun.errors import DataError
+from mmrun.modalities.base import Loaded
 
 IGNORED = -100
 """The label that counts in no loss."""
@@ -22,28 +23,56 @@ class Collator:
 
     def __init__(self, processor: MultimodalProcessor) -> None:
         self._tokenizer = processor.tokenizer
+        self._streams = processor.inputs
+        self._prompted = processor.prompted
         self._remembered = lru_cache(_REMEMBERED)(self._encoded)
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """Return the tensors of one batch; prompts are there only if a sample has one."""
-        batch = _signals([sample.signal for sample in samples])
+        """Return the tensors of one batch; prompts are there only if a sample has one.
+
+        A broken sample keeps its place, and none of its labels counts.
+        """
+        batch: Batch = {}
+        for place, stream in enumerate(self._streams):
+            batch |= self._signals([sample.signals[place] for sample in samples], stream=stream)
         encoder = [self._ids(sample.encoder_prompt) for sample in samples]
         decoder = [self._ids(sample.decoder_prompt) for sample in samples]
         if any(encoder):
             names = ("encoder_prompt", "encoder_prompt_length_padding_mask")
             batch.update(zip(names, self._prompts(encoder), strict=True))
-        if any(decoder):
+        if self._prompted and any(decoder):
             names = ("decoder_input_ids", "decoder_attention_mask")
             batch.update(zip(names, self._prompts(decoder), strict=True))
-        end = (self._tokenizer.eos_token_id,)
-        batch["labels"] = _padded(
-            [
-                (*prompt, *self._ids(sample.output), *end)
-                for prompt, sample in zip(decoder, samples, strict=True)
-            ],
-            filler=IGNORED,
-        )
+        labels = [
+            self._labels(sample, prompt=prompt)
+            for prompt, sample in zip(decoder, samples, strict=True)
+        ]
+        batch["labels"] = _padded(labels, filler=IGNORED)
         return batch
+
+    def _labels(self, sample: Sample, *, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        if sample.broken:
+            return (IGNORED,)
+        return (*prompt, *self._ids(sample.output), self._tokenizer.eos_token_id)
+
+    def _signals(self, signals: Sequence[Loaded], *, stream: Stream) -> Batch:
+        """Return one stream ``[B, T, ...]`` filled up, and which of its frames are real."""
+        shapes = {signal.shape[1:] for signal in signals}
+        if len(shapes) > 1:
+            raise DataError(
+                "a batch has images of different sizes: "
+                + ", ".join(sorted("x".join(map(str, shape)) for shape in shapes)),
+                hint="set width and height in processor.modality_kwargs",
+            )
+        kind = signals[0].dtype
+        filler = self._tokenizer.pad_token_id if kind.kind == "i" else 0
+        longest = max(1, *map(len, signals))
+        frames = np.full((len(signals), longest, *shapes.pop()), filler, dtype=kind)
+        mask = np.zeros(frames.shape[:2], dtype=np.int64)
+        for row, signal in enumerate(signals):
+            frames[row, : len(signal)] = signal
+            mask[row, : len(signal)] = 1
+        return {stream.name: torch.from_numpy(frames), stream.mask: torch.from_numpy(mask)}
 
     def _prompts(self, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
         ids = _padded(prompts, filler=self._tokenizer.pad_token_id)
@@ -56,29 +85,12 @@ class Collator:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_tokenizer": self._tokenizer}  # for worker processes that are not forked
+        # For worker processes that are not forked.
+        return {name: value for name, value in self.__dict__.items() if name != "_remembered"}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._remembered = lru_cache(_REMEMBERED)(self._encoded)
-
-
-def _signals(signals: Sequence["np.ndarray[tuple[int, ...], np.dtype[np.float32]]"]) -> Batch:
-    """Return ``input_frames`` ``[B, T, ...]`` filled up with zeros, and which frames are real."""
-    shapes = {signal.shape[1:] for signal in signals}
-    if len(shapes) > 1:
-        raise DataError(
-            "a batch has images of different sizes: "
-            + ", ".join(sorted("x".join(map(str, shape)) for shape in shapes)),
-            hint="set width and height in processor.modality_kwargs",
-        )
-    lengths = [len(signal) for signal in signals]
-    frames = np.zeros((len(signals), max(lengths), *shapes.pop()), dtype=np.float32)
-    mask = np.zeros(frames.shape[:2], dtype=np.int64)
-    for row, signal in enumerate(signals):
-        frames[row, : len(signal)] = signal
-        mask[row, : len(signal)] = 1
-    return {"input_frames": torch.from_numpy(frames), "attention_mask": torch.from_numpy(mask)}
 
 
 def _padded(rows: Sequence[Sequence[int]], *, filler: int) -> torch.Tensor:

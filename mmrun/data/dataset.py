@@ -1,24 +1,20 @@
-"""From manifests to a dataset on disk, and from there to samples, loaded when asked for."""
+"""From a dataset on disk to samples, loaded when asked for."""
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 from torch.utils.data import Dataset
 
 from mmrun.config.schema import SPLITS, DataSection, Split
-from mmrun.data.manifest import Row, raise_all
 from mmrun.data.processor import MultimodalProcessor
+from mmrun.data.rows import cells_of, load_signal
 from mmrun.data.sampler import Draw
 from mmrun.errors import ConfigError, DataError
-from mmrun.modalities.base import Array, Modality, Span
-from mmrun.progress import progress
+from mmrun.modalities.base import Array, Loaded, Modality
 
 logger = logging.getLogger(__name__)
 
@@ -27,42 +23,21 @@ _LIMITS = {
     "validation": "max_eval_samples",
     "test": "max_predict_samples",
 }
+_SIGNALS: Mapping[str, str] = {"signal": "signals"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One row with its signal loaded; ``signal`` has time first."""
+    """One row with its signals loaded."""
 
-    signal: Array
+    signals: tuple[Loaded, ...]
+    """One for each stream, in their order; each has time first."""
     encoder_prompt: str
     decoder_prompt: str
     output: str
-
-
-def checked_rows(
-    rows: Sequence[Row], *, data: DataSection, split: Split, modality: Modality
-) -> list[dict[str, Any]]:
-    """Load every signal once, to see that it can be, and note how long it is.
-
-    Rows longer than ``data.max_frames`` are left out, and that is said.
-    """
-    manifest = _manifest(data, split)
-    measured = partial(_measured, manifest=manifest, modality=modality)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = list(
-            progress(pool.map(measured, rows), total=len(rows), label=f"{split}: checking files")
-        )
-    raise_all(
-        [result for result in results if isinstance(result, str)],
-        hint=f"correct {manifest} or the files that it names",
-    )
-    lengths = [result for result in results if isinstance(result, int)]
-    kept = [
-        {**asdict(row), "length": length}
-        for row, length in zip(rows, lengths, strict=True)
-        if data.max_frames is None or length <= data.max_frames
-    ]
-    return _none_lost(kept, total=len(rows), data=data, manifest=manifest)
+    broken: bool = False
+    """Whether a signal could not be read: then all of them are empty, and the sample does not
+    count."""
 
 
 def write_dataset(rows: Mapping[Split, list[dict[str, Any]]], to: Path) -> None:
@@ -72,42 +47,8 @@ def write_dataset(rows: Mapping[Split, list[dict[str, Any]]], to: Path) -> None:
     ).save_to_disk(str(to))
 
 
-def _measured(row: Row, *, manifest: Path, modality: Modality) -> int | str:
-    """Return the number of frames, or what is wrong with the row."""
-    try:
-        return len(_load(row.signal, _span(row.signal_start, row.signal_end), manifest, modality))
-    except DataError as error:
-        return f"{manifest}:{row.line}: signal: {error}"
-
-
-def _none_lost(
-    kept: list[dict[str, Any]], *, total: int, data: DataSection, manifest: Path
-) -> list[dict[str, Any]]:
-    if not kept:
-        raise DataError(
-            f"{manifest}: every row is longer than data.max_frames, {data.max_frames}",
-            hint="raise data.max_frames",
-        )
-    if len(kept) < total:
-        logger.warning(
-            "%s: %d of %d rows are longer than data.max_frames (%s) and left out",
-            manifest,
-            total - len(kept),
-            total,
-            data.max_frames,
-        )
-    return kept
-
-
-def _load(signal: str, span: Span, manifest: Path, modality: Modality) -> Array:
-    return modality.load(manifest.parent / signal, span=span)
-
-
-def _span(start: int, end: int) -> Span:
-    return Span(start=start, end=end or None)
-
-
-def _manifest(data: DataSection, split: Split) -> Path:
+def manifest_of(data: DataSection, split: Split) -> Path:
+    """Return the manifest of ``split``, which must be given."""
     path = data.manifest(split)
     if path is None:
         raise ConfigError(
@@ -118,16 +59,30 @@ def _manifest(data: DataSection, split: Split) -> Path:
 
 
 class SampleDataset(Dataset[Sample]):
-    """The rows of one split; a sample's signal is read when it is asked for, in any process.
+    """The rows of one split; a sample's signals are read when it is asked for, in any process.
 
     An index gives the sample as it is; a draw from the training set is augmented.
     """
 
-    def __init__(self, rows: datasets.Dataset, *, manifest: Path, modality: Modality) -> None:
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        *,
+        manifest: Path,
+        modalities: Mapping[str, Modality],
+        skip_bad: bool = False,
+    ) -> None:
+        """Read ``rows`` with the modality of each stream, by the stream's name.
+
+        With ``skip_bad`` a signal that cannot be read gives a broken sample, and a warning.
+        """
         self._rows = rows
         self._manifest = manifest
-        self._modality = modality
-        self._augment = modality.augmentation()
+        self._modalities = dict(modalities)
+        self._augmentations = [one.augmentation() for one in self._modalities.values()]
+        self._skip_bad = skip_bad
+        self._told: set[int] = set()
+        self._empty: tuple[Loaded, ...] | None = None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -154,23 +109,75 @@ class SampleDataset(Dataset[Sample]):
         return list(self._rows["length"])
 
     def column(self, name: str) -> list[str]:
-        """Return one text column of all rows, without loading a signal."""
+        """Return one text column of all rows, without loading a signal.
+
+        `signal` is what the manifest says of the first stream.
+        """
+        if name in _SIGNALS:
+            return [signals[0] for signals in self._rows[_SIGNALS[name]]]
         return list(self._rows[name])
 
-    def _sample(self, row: dict[str, Any], *, of: int | Draw) -> Sample:
-        span = _span(row["signal_start"], row["signal_end"])
+    def _sample(self, row: Mapping[str, Any], *, of: int | Draw) -> Sample:
         try:
-            signal = _load(row["signal"], span, self._manifest, self._modality)
+            signals = self._loaded(row)
         except DataError as error:
-            problem = f"{self._manifest}:{row['line']}: signal: {error}"
-            raise DataError(problem, hint=error.hint) from error
-        if self._augment is not None and isinstance(of, Draw):
-            signal = self._augment(signal, of.random())
+            if not self._skip_bad:
+                raise
+            self._tell(error, line=row["line"])
+            signals, broken = self._nothing(), True
+        else:
+            broken = False
+        if isinstance(of, Draw) and not broken:
+            signals = self._augmented(signals, of)
         return Sample(
-            signal=signal,
+            signals=signals,
             encoder_prompt=row["encoder_prompt"],
             decoder_prompt=row["decoder_prompt"],
             output=row["output"],
+            broken=broken,
+        )
+
+    def _loaded(self, row: Mapping[str, Any]) -> tuple[Loaded, ...]:
+        return tuple(
+            load_signal(
+                cell, line=row["line"], column=name, modality=modality, manifest=self._manifest
+            )
+            for cell, (name, modality) in zip(cells_of(row), self._named_modalities(), strict=True)
+        )
+
+    def _named_modalities(self) -> Iterator[tuple[str, Modality]]:
+        """Yield each modality and what its signals are called in an error."""
+        alone = len(self._modalities) == 1
+        for name, modality in self._modalities.items():
+            yield ("signal" if alone else name), modality
+
+    def _augmented(self, signals: tuple[Loaded, ...], draw: Draw) -> tuple[Loaded, ...]:
+        random = draw.random()
+        return tuple(
+            signal if augment is None else augment(cast("Array", signal), random)
+            for signal, augment in zip(signals, self._augmentations, strict=True)
+        )
+
+    def _tell(self, error: DataError, *, line: int) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            logger.warning("skipped: %s", error)
+
+    def _nothing(self) -> tuple[Loaded, ...]:
+        """Return signals without a frame, in the form of those of the first row that is whole."""
+        if self._empty is None:
+            self._empty = tuple(signal[:0] for signal in self._first_whole())
+        return self._empty
+
+    def _first_whole(self) -> tuple[Loaded, ...]:
+        for row in self._rows:
+            try:
+                return self._loaded(row)
+            except DataError:
+                continue
+        raise DataError(
+            f"{self._manifest}: not one of its signals can be read",
+            hint="mmrun setup --check_files says what is wrong with each",
         )
 
 
@@ -182,13 +189,17 @@ def load_dataset_actor(
     Paths are taken from the folders of the manifests in ``data``, so that the dataset can be used
     wherever they lie; ``max_train_samples`` and its like are applied here.
     """
-    modality = processor.build_modality()
+    modalities = {
+        stream.name: modality
+        for stream, modality in zip(processor.inputs, processor.build_modalities(), strict=True)
+    }
     found = datasets.load_from_disk(str(folder))
     return {
         split: SampleDataset(
             _limited(found[split], limit=getattr(data, _LIMITS[split])),
-            manifest=_manifest(data, split),
-            modality=modality,
+            manifest=manifest_of(data, split),
+            modalities=modalities,
+            skip_bad=data.on_bad_sample == "skip",
         )
         for split in _present(found)
     }

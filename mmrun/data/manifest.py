@@ -4,8 +4,8 @@ There is no quoting and there are no special words: `null`, `NA`, `007` and a lo
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,10 +14,60 @@ from mmrun.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-REQUIRED = ("signal", "output")
-OPTIONAL = ("signal_start", "signal_end", "encoder_prompt", "decoder_prompt")
 _SHOWN = 10
 """Of many problems in one file, this many are said, and the rest counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalColumns:
+    """Where one signal of a row stands."""
+
+    signal: str = "signal"
+    start: str | None = "signal_start"
+    end: str | None = "signal_end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextColumns:
+    """Where the texts of a row stand; None where there is none."""
+
+    output: str = "output"
+    decoder_prompt: str | None = "decoder_prompt"
+    encoder_prompt: str | None = "encoder_prompt"
+    prompted: bool = True
+    """Whether the decoder is given its prompt when it writes, or writes it itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The columns of a manifest that are read."""
+
+    signals: tuple[SignalColumns, ...] = (SignalColumns(),)
+    texts: TextColumns = field(default_factory=TextColumns)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that must be there, and empty in no row."""
+        names = (*(one.signal for one in self.signals), self.texts.output)
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Columns that may be there."""
+        spans = (name for one in self.signals for name in (one.start, one.end))
+        names = (*spans, self.texts.encoder_prompt, self.texts.decoder_prompt)
+        return tuple(name for name in dict.fromkeys(names) if name is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One signal, as the manifest has it."""
+
+    text: str
+    """A path, relative to the manifest's folder or absolute; or what is to be read itself."""
+    start: int = 0
+    end: int = 0
+    """The unit of the span is the modality's; an end of 0 is the end of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,30 +75,28 @@ class Row:
     """One sample, as the manifest has it."""
 
     line: int
-    signal: str
-    """A path, relative to the manifest's folder or absolute."""
-    signal_start: int
-    signal_end: int
-    """The unit of the span is the modality's; an end of 0 is the end of the file."""
+    signals: tuple[Cell, ...]
+    """One for each input, in their order."""
     encoder_prompt: str
     decoder_prompt: str
     output: str
 
 
-def read_manifest(path: Path, *, split: Split) -> list[Row]:
+def read_manifest(path: Path, *, split: Split, columns: Columns) -> list[Row]:
     """Read every row, or raise one ``DataError`` with the problems of the whole file."""
     lines = _lines(path, split=split)
-    columns = _columns(lines[0], path=path) if lines else ()
+    names = _names(lines[0], path=path, columns=columns) if lines else ()
     rows: list[Row] = []
     problems: list[str] = []
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
         fields = line.split("\t")
-        found = list(_problems(fields, columns))
+        found = list(_problems(fields, names, columns=columns))
         problems += [f"{path}:{number}: {problem}" for problem in found]
         if not found:
-            rows.append(_row(dict(zip(columns, fields, strict=True)), line=number))
+            row = dict(zip(names, fields, strict=True))
+            rows.append(_row(row, line=number, columns=columns))
     raise_all(problems, hint="correct these lines; a tab separates the fields, there is no quoting")
     if not rows:
         raise DataError(
@@ -88,7 +136,7 @@ def _lines(path: Path, *, split: Split) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _columns(header: str, *, path: Path) -> tuple[str, ...]:
+def _names(header: str, *, path: Path, columns: Columns) -> tuple[str, ...]:
     names = tuple(header.split("\t"))
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
@@ -96,38 +144,55 @@ def _columns(header: str, *, path: Path) -> tuple[str, ...]:
             f"{path}:1: {doubled[0]}: the column is there twice",
             hint="rename or remove one of them",
         )
-    missing = [name for name in REQUIRED if name not in names]
+    missing = [name for name in columns.required if name not in names]
     if missing:
         near = get_close_matches(missing[0], names, n=1)
         raise DataError(
             f"{path}:1: {', '.join(missing)}: the column is missing; there are {', '.join(names)}",
             hint=f"rename {near[0]!r} to {missing[0]!r}"
             if near
-            else f"the first line names the columns, tabs between them: {' '.join(REQUIRED)} ...",
+            else f"the first line names the columns, tabs between them: "
+            f"{' '.join(columns.required)} ...",
         )
-    extra = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
+    extra = [name for name in names if name not in (*columns.required, *columns.optional)]
     if extra:
         logger.warning("%s: columns that mmrun does not use: %s", path, ", ".join(extra))
     return names
 
 
-def _problems(fields: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
-    if len(fields) != len(columns):
-        yield f"has {len(fields)} fields, the first line has {len(columns)}"
+def _problems(fields: Sequence[str], names: Sequence[str], *, columns: Columns) -> Iterator[str]:
+    if len(fields) != len(names):
+        yield f"has {len(fields)} fields, the first line has {len(names)}"
         return
-    row = dict(zip(columns, fields, strict=True))
-    for name in REQUIRED:
+    row = dict(zip(names, fields, strict=True))
+    for name in columns.required:
         if not row[name].strip():
             yield f"{name}: is empty"
-    start, end = (row.get(name, "") for name in ("signal_start", "signal_end"))
+    for one in columns.signals:
+        yield from _problems_of_span(row, one)
+
+
+def _problems_of_span(row: Mapping[str, str], columns: SignalColumns) -> Iterator[str]:
+    given = {name: row.get(name, "") for name in (columns.start, columns.end) if name is not None}
     wrong = [
         f"{name}: {text!r} is not a whole number of 0 or more"
-        for name, text in (("signal_start", start), ("signal_end", end))
+        for name, text in given.items()
         if _number(text) is None
     ]
     yield from wrong
-    if not wrong and (_number(end) or 0) and (_number(start) or 0) >= (_number(end) or 0):
-        yield f"signal_end: {end} is not beyond signal_start, {start}"
+    if wrong:
+        return
+    start, end = _span(row, columns)
+    if end and start >= end:
+        yield f"{columns.end}: {end} is not beyond {columns.start}, {start}"
+
+
+def _span(row: Mapping[str, str], columns: SignalColumns) -> tuple[int, int]:
+    start, end = (
+        0 if name is None else _number(row.get(name, "")) or 0
+        for name in (columns.start, columns.end)
+    )
+    return start, end
 
 
 def _number(text: str) -> int | None:
@@ -136,13 +201,17 @@ def _number(text: str) -> int | None:
     return int(whole) if whole.isascii() and whole.isdigit() else None
 
 
-def _row(fields: dict[str, str], *, line: int) -> Row:
+def _row(fields: Mapping[str, str], *, line: int, columns: Columns) -> Row:
+    texts = columns.texts
     return Row(
         line=line,
-        signal=fields["signal"],
-        signal_start=_number(fields.get("signal_start", "")) or 0,
-        signal_end=_number(fields.get("signal_end", "")) or 0,
-        encoder_prompt=fields.get("encoder_prompt", ""),
-        decoder_prompt=fields.get("decoder_prompt", ""),
-        output=fields["output"],
+        signals=tuple(_cell(fields, one) for one in columns.signals),
+        encoder_prompt=fields.get(texts.encoder_prompt or "", ""),
+        decoder_prompt=fields.get(texts.decoder_prompt or "", ""),
+        output=fields[texts.output],
     )
+
+
+def _cell(fields: Mapping[str, str], columns: SignalColumns) -> Cell:
+    start, end = _span(fields, columns)
+    return Cell(text=fields[columns.signal], start=start, end=end)

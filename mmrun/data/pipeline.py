@@ -1,26 +1,64 @@
 """What the processor section means, written short (`pipeline`) or in full (`slots`); no I/O."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from mmrun.config.schema import DataSection, ProcessorSection
+from mmrun.data.manifest import Columns, SignalColumns, TextColumns
 from mmrun.errors import ConfigError
 from mmrun.modalities.base import modality_name
 
 _CLASS_SUFFIX = "ModalityProcessor"
-_SPAN = {"signal_start": "signal_start", "signal_end": "signal_end"}
-_FULL_HINT = "write processor.pipeline, or the four slots that it stands for"
+_TEXT = "text"
+_KEYS = (
+    "processor_class",
+    "processor_kwargs",
+    "output_data_key",
+    "output_mask_key",
+    "column_map",
+    "is_label",
+)
+_LABELS, _ENCODER_PROMPT, _DECODER_PROMPT = "labels", "encoder_prompt", "decoder_input_ids"
+_MASKS: Mapping[str, str] = {
+    "input_frames": "attention_mask",
+    _ENCODER_PROMPT: "encoder_prompt_length_padding_mask",
+    _DECODER_PROMPT: "decoder_attention_mask",
+}
+_HINT = "docs/modalities.md has the slots that 'processor.pipeline' stands for"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSlot:
+    """One signal of a row, and the stream of the model that it goes to."""
+
+    modality: str
+    settings: Mapping[str, Any]
+    name: str = "input_frames"
+    """Of the stream, and of its tensor in a batch."""
+    mask: str = "attention_mask"
+    columns: SignalColumns = field(default_factory=SignalColumns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """One signal in, text out, with prompts for encoder and decoder."""
+    """Signals in, text out, with prompts for encoder and decoder."""
 
-    modality: str
-    settings: Mapping[str, Any]
-    tokenizer_path: str | None
-    new_vocabulary: str | None
+    inputs: tuple[InputSlot, ...]
+    texts: TextColumns = field(default_factory=TextColumns)
+    tokenizer_path: str | None = None
+    new_vocabulary: str | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of the manifest that are read."""
+        return Columns(signals=tuple(one.columns for one in self.inputs), texts=self.texts)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities, one for each stream."""
+        return tuple(one.modality for one in self.inputs)
 
 
 def resolve_pipeline(processor: ProcessorSection, *, data: DataSection) -> Pipeline:
@@ -33,9 +71,9 @@ def resolve_pipeline(processor: ProcessorSection, *, data: DataSection) -> Pipel
             "data.dataset_type: the modality is not given",
             hint="write data.dataset_type: features2text, or give --modality features2text",
         )
+    signal = InputSlot(modality=modality_name(name), settings=processor.modality_kwargs)
     pipeline = Pipeline(
-        modality=modality_name(name),
-        settings=processor.modality_kwargs,
+        inputs=(signal,),
         tokenizer_path=processor.tokenizer_path,
         new_vocabulary=processor.new_vocabulary,
     )
@@ -44,115 +82,209 @@ def resolve_pipeline(processor: ProcessorSection, *, data: DataSection) -> Pipel
 
 def _agreed(pipeline: Pipeline, *, data: DataSection) -> Pipeline:
     named = data.dataset_type
-    if named is not None and modality_name(named) != pipeline.modality:
+    if named is not None and modality_name(named) not in pipeline.modalities:
         raise ConfigError(
             f"data.dataset_type: {named!r} contradicts the processor section, which is for "
-            f"{pipeline.modality!r}",
+            f"{' and '.join(map(repr, pipeline.modalities))}",
             hint="make the two equal, or remove one of them",
         )
     return pipeline
 
 
+# The full form
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slot:
+    """One entry of `processor.slots`, its fields read."""
+
+    key: str
+    """Where it stands in the experiment file."""
+    modality: str
+    settings: Mapping[str, Any]
+    name: str
+    mask: str
+    columns: Mapping[str, str]
+    """Column of the manifest by the parameter that it fills."""
+
+    @property
+    def is_target(self) -> bool:
+        return self.modality == _TEXT and self.settings.get("role") == "target"
+
+    @property
+    def is_prompt(self) -> bool:
+        return self.modality == _TEXT and self.name in {_ENCODER_PROMPT, _DECODER_PROMPT}
+
+
 def _from_slots(processor: ProcessorSection) -> Pipeline:
-    """Take slots that equal what a `pipeline` expands to; others are refused by their number."""
-    slots = processor.slots or ()
     for key in ("pipeline", "tokenizer_path", "new_vocabulary", "modality_kwargs"):
         if getattr(processor, key):
             raise ConfigError(
                 f"processor.{key}: cannot be given beside processor.slots",
                 hint="remove it; the slots say it already",
             )
-    first: Mapping[str, Any] = slots[0] if slots else {}
-    name = str(first.get("processor_class", "")).removesuffix(_CLASS_SUFFIX).lower()
-    text: Mapping[str, Any] = slots[1].get("processor_kwargs", {}) if len(slots) > 1 else {}
-    pipeline = Pipeline(
-        modality=name,
-        settings=first.get("processor_kwargs", {}),
-        tokenizer_path=text.get("tokenizer_path"),
-        new_vocabulary=text.get("new_vocabulary"),
+    slots = [_read(slot, number=number) for number, slot in enumerate(processor.slots or ())]
+    _refuse_doubled(slots)
+    inputs = [slot for slot in slots if not (slot.is_target or slot.is_prompt)]
+    if not inputs:
+        raise ConfigError("processor.slots: none of them is an input", hint=_HINT)
+    return Pipeline(
+        inputs=tuple(map(_input, inputs)),
+        texts=_texts(slots),
+        tokenizer_path=_shared("tokenizer_path", slots),
+        new_vocabulary=_shared("new_vocabulary", slots),
     )
-    _compare(slots, expand(pipeline))
-    return pipeline
 
 
-def expand(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Return the slots that a pipeline stands for, with every field written out."""
-    shared = {
-        key: value
-        for key in ("tokenizer_path", "new_vocabulary")
-        if (value := getattr(pipeline, key)) is not None
-    }
-    return [
-        _slot(
-            f"{pipeline.modality.capitalize()}{_CLASS_SUFFIX}",
-            dict(pipeline.settings),
-            keys=("input_frames", "attention_mask"),
-            columns={"signal": "signal", **_SPAN},
-        ),
-        _slot(
-            f"Text{_CLASS_SUFFIX}",
-            {**shared, "role": "target"},
-            keys=("labels", None),
-            columns={"decoder_prompt": "target_prefix", "output": "target"},
-            is_label=True,
-        ),
-        _slot(
-            f"Text{_CLASS_SUFFIX}",
-            {**shared, "role": "input"},
-            keys=("encoder_prompt", "encoder_prompt_length_padding_mask"),
-            columns={"encoder_prompt": "signal"},
-        ),
-        _slot(
-            f"Text{_CLASS_SUFFIX}",
-            {**shared, "role": "input"},
-            keys=("decoder_input_ids", "decoder_attention_mask"),
-            columns={"decoder_prompt": "signal"},
-        ),
-    ]
-
-
-def _slot(
-    name: str,
-    settings: Mapping[str, Any],
-    *,
-    keys: tuple[str, str | None],
-    columns: Mapping[str, str],
-    is_label: bool = False,
-) -> dict[str, Any]:
-    return {
-        "processor_class": name,
-        "processor_kwargs": settings,
-        "output_data_key": keys[0],
-        "output_mask_key": keys[1],
-        "column_map": columns,
-        "is_label": is_label,
-    }
-
-
-def _compare(slots: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> None:
-    if len(slots) != len(wanted):
+def _read(slot: Mapping[str, Any], *, number: int) -> _Slot:
+    """Check the form of one slot."""
+    place = f"processor.slots[{number}]"
+    for key in slot:
+        if key not in _KEYS:
+            near = get_close_matches(key, _KEYS, n=1)
+            raise ConfigError(
+                f"{place}.{key}: is not a key of a slot"
+                + (f"; did you mean {near[0]!r}?" if near else ""),
+                hint=f"the keys are {', '.join(_KEYS)}",
+            )
+    for key in ("processor_class", "output_data_key"):
+        if not isinstance(slot.get(key), str):
+            raise ConfigError(f"{place}.{key}: is not given", hint=_HINT)
+    settings, columns = slot.get("processor_kwargs") or {}, slot.get("column_map")
+    for key, value in (("processor_kwargs", settings), ("column_map", columns or {})):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{place}.{key}: must hold keys, not {value!r}", hint=_HINT)
+    name = slot["output_data_key"]
+    read = _Slot(
+        key=place,
+        modality=modality_name(slot["processor_class"].removesuffix(_CLASS_SUFFIX).lower()),
+        settings=settings,
+        name=name,
+        mask=slot.get("output_mask_key") or _MASKS.get(name, f"{name}_attention_mask"),
+        columns=_by_parameter(columns or {"signal": "signal"}, place=place),
+    )
+    if slot.get("is_label") and not read.is_target:
         raise ConfigError(
-            f"processor.slots: has {len(slots)} slots; so far mmrun takes the {len(wanted)} that a "
-            "pipeline stands for",
-            hint=_FULL_HINT,
+            f"{place}.is_label: a label is text that is written",
+            hint="use TextModalityProcessor with processor_kwargs: {role: target}",
         )
-    for number, (slot, expected) in enumerate(zip(slots, wanted, strict=True)):
-        for key in {**expected, **slot}:
-            if not _same(key, slot, expected):
+    return read
+
+
+def _by_parameter(columns: Mapping[Any, Any], *, place: str) -> dict[str, str]:
+    found = {str(parameter): str(column) for column, parameter in columns.items()}
+    if len(found) < len(columns):
+        raise ConfigError(
+            f"{place}.column_map: two columns fill the same parameter",
+            hint="name one column for each parameter",
+        )
+    return found
+
+
+def _refuse_doubled(slots: Sequence[_Slot]) -> None:
+    seen: dict[str, str] = {}
+    for slot in slots:
+        keys = [("output_data_key", slot.name)]
+        keys += [] if slot.is_target else [("output_mask_key", slot.mask)]
+        for key, value in keys:
+            if value in seen:
                 raise ConfigError(
-                    f"processor.slots[{number}].{key}: is {slot.get(key)!r}; so far mmrun takes "
-                    f"only {expected.get(key)!r} here",
-                    hint=_FULL_HINT,
+                    f"{slot.key}.{key}: {value!r} is the key of {seen[value]} already",
+                    hint="give each slot keys of its own",
                 )
+            seen[value] = slot.key
 
 
-def _same(key: str, slot: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    if key not in expected:
-        return False
-    if key == "processor_kwargs" and expected[key].get("role") == "input":
-        return bool({"role": "input", **slot.get(key, {})} == expected[key])
-    if key == "column_map" and "signal" in expected[key]:
-        # A signal that has no span in time may leave these columns out of its map.
-        return bool({**_SPAN, **slot.get(key, {"signal": "signal"})} == expected[key])
-    absent = {"processor_kwargs": {}, "is_label": False}.get(key)
-    return bool(slot.get(key, absent) == expected[key])
+def _input(slot: _Slot) -> InputSlot:
+    if slot.name in {_LABELS, _ENCODER_PROMPT, _DECODER_PROMPT}:
+        raise ConfigError(
+            f"{slot.key}.output_data_key: {slot.name!r} is the key of a text slot",
+            hint="choose a name for the stream, for instance input_frames",
+        )
+    columns = _checked(slot, required=("signal",), optional=("signal_start", "signal_end"))
+    own = {"role", "tokenizer_path", "new_vocabulary"} if slot.modality == _TEXT else set()
+    return InputSlot(
+        modality=slot.modality,
+        settings={key: value for key, value in slot.settings.items() if key not in own},
+        name=slot.name,
+        mask=slot.mask,
+        columns=SignalColumns(
+            signal=columns["signal"],
+            start=columns.get("signal_start"),
+            end=columns.get("signal_end"),
+        ),
+    )
+
+
+def _texts(slots: Sequence[_Slot]) -> TextColumns:
+    """Return where the texts of a row stand."""
+    targets = [slot for slot in slots if slot.is_target]
+    if len(targets) != 1:
+        raise ConfigError(
+            f"processor.slots: {len(targets)} of them have the role 'target', and one is needed",
+            hint=_HINT,
+        )
+    target = targets[0]
+    if target.name != _LABELS:
+        raise ConfigError(
+            f"{target.key}.output_data_key: is {target.name!r}, and the model takes 'labels'",
+            hint="write output_data_key: labels",
+        )
+    columns = _checked(target, required=("target",), optional=("target_prefix",))
+    prompts = {slot.name: slot for slot in slots if slot.is_prompt}
+    prompt_columns = {
+        name: _checked(slot, required=("signal",))["signal"] for name, slot in prompts.items()
+    }
+    prefix, prompt = columns.get("target_prefix"), prompt_columns.get(_DECODER_PROMPT)
+    if prompt is not None and prompt != prefix:
+        raise ConfigError(
+            f"{prompts[_DECODER_PROMPT].key}.column_map: the decoder is prompted with the column "
+            f"{prompt!r}, and trained after {prefix!r}",
+            hint="map the same column to target_prefix in the slot of the labels",
+        )
+    return TextColumns(
+        output=columns["target"],
+        decoder_prompt=prefix,
+        encoder_prompt=prompt_columns.get(_ENCODER_PROMPT),
+        prompted=prompt is not None,
+    )
+
+
+def _checked(
+    slot: _Slot, *, required: Sequence[str], optional: Sequence[str] = ()
+) -> Mapping[str, str]:
+    """Return the slot's columns, if they fill what there is to fill."""
+    known = (*required, *optional)
+    for parameter, column in slot.columns.items():
+        if parameter not in known:
+            raise ConfigError(
+                f"{slot.key}.column_map.{column}: {parameter!r} is no parameter of this slot",
+                hint=f"the parameters are {', '.join(known)}",
+            )
+    for parameter in required:
+        if parameter not in slot.columns:
+            raise ConfigError(
+                f"{slot.key}.column_map: no column fills {parameter!r}",
+                hint=f"write COLUMN: {parameter}",
+            )
+    return slot.columns
+
+
+def _shared(setting: str, slots: Sequence[_Slot]) -> str | None:
+    """Return what the text slots say alike: the model has one table of tokens."""
+    found: dict[str, str] = {}
+    for slot, value in _given(setting, slots):
+        found.setdefault(value, slot.key)
+        if len(found) > 1:
+            (other, where), _ = found.items()
+            raise ConfigError(
+                f"{slot.key}.processor_kwargs.{setting}: is {value!r}, in {where} it is {other!r}",
+                hint="the model has one table of tokens: write the same in all text slots",
+            )
+    return next(iter(found), None)
+
+
+def _given(setting: str, slots: Sequence[_Slot]) -> Iterator[tuple[_Slot, str]]:
+    for slot in slots:
+        if slot.modality == _TEXT and slot.settings.get(setting) is not None:
+            yield slot, str(slot.settings[setting])

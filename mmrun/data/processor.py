@@ -2,52 +2,91 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from mmrun.config.schema import ModelSection
-from mmrun.data.pipeline import Pipeline
+from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
-from mmrun.modalities.base import Modality, load_modality
+from mmrun.modalities.base import Modality, ModelInput, Tokenizer, load_modality
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One input as it is processed: a modality with its settings, and what the model takes."""
+
+    name: str
+    """Of its tensor in a batch."""
+    mask: str
+    modality: str
+    settings: Mapping[str, Any]
+    feature_size: int
+    extracted: bool = False
+
+    def build(self, tokenizer: Tokenizer | None = None) -> Modality:
+        """Return the modality; without a tokenizer it is there to be asked about its settings."""
+        model = ModelInput(
+            feature_size=self.feature_size, extracted=self.extracted, tokenizer=tokenizer
+        )
+        return load_modality(self.modality)(self.settings, model=model)
+
+    @property
+    def tokens(self) -> bool:
+        """Whether it gives ids that the backbone embeds itself."""
+        return load_modality(self.modality).gives == "tokens"
+
+
 class MultimodalProcessor(ProcessorMixin):
-    """A tokenizer for prompts and labels, and a modality with its settings for the signal."""
+    """A tokenizer for prompts and labels, and for each input a modality with its settings."""
 
     # Not keyword-only: transformers reads the names it may fill in from the positional parameters.
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        modality: str,
-        settings: Mapping[str, Any],
-        feature_size: int,
-        extracted: bool = False,
+        streams: Sequence[Mapping[str, Any]],
+        prompted: bool = True,
         new_tokens: Sequence[str] = (),
     ) -> None:
         super().__init__(tokenizer)
-        self.modality = modality
-        self.settings = dict(settings)
-        self.feature_size = feature_size
-        self.extracted = extracted
+        self.streams = [dict(stream) for stream in streams]
+        self.prompted = prompted
         self.new_tokens = list(new_tokens)
 
-    def build_modality(self) -> Modality:
-        """Return the modality, with these settings."""
-        return load_modality(self.modality)(
-            self.settings, feature_size=self.feature_size, extracted=self.extracted
-        )
+    @property
+    def inputs(self) -> tuple[Stream, ...]:
+        """The streams, in the order of a sample's signals."""
+        return tuple(Stream(**stream) for stream in self.streams)
+
+    def build_modalities(self) -> list[Modality]:
+        """Return the modality of each stream, with its settings."""
+        return [stream.build(self.tokenizer) for stream in self.inputs]
 
 
-def build_modality(pipeline: Pipeline, *, model: ModelSection) -> Modality:
-    """Return the modality of ``pipeline``; an unknown one or a wrong setting is refused."""
-    return load_modality(pipeline.modality)(
-        pipeline.settings,
-        feature_size=model.feat_dim,
-        extracted=model.feature_extractor_type is not None,
+def streams_of(pipeline: Pipeline, *, model: ModelSection) -> tuple[Stream, ...]:
+    """Return what each input slot of ``pipeline`` gives the model.
+
+    An unknown modality or a wrong setting is refused.
+    """
+    streams = tuple(_stream(slot, model=model) for slot in pipeline.inputs)
+    for stream in streams:
+        stream.build()
+    return streams
+
+
+def _stream(slot: InputSlot, *, model: ModelSection) -> Stream:
+    section = model.stream(slot.name)
+    return Stream(
+        name=slot.name,
+        mask=slot.mask,
+        modality=slot.modality,
+        settings=dict(slot.settings),
+        feature_size=section.feat_dim,
+        extracted=section.feature_extractor_type is not None,
     )
 
 
@@ -55,7 +94,7 @@ def build_processor(
     pipeline: Pipeline, *, model: ModelSection, texts: Iterable[str]
 ) -> MultimodalProcessor:
     """Load the tokenizer, or train one on ``texts``, and add the new vocabulary."""
-    build_modality(pipeline, model=model)
+    streams = streams_of(pipeline, model=model)
     if pipeline.tokenizer_path is not None:
         tokenizer = load_tokenizer(pipeline.tokenizer_path)
     else:
@@ -64,10 +103,8 @@ def build_processor(
     new_tokens = extend_tokenizer(tokenizer, pipeline.new_vocabulary or "")
     return MultimodalProcessor(
         tokenizer,
-        modality=pipeline.modality,
-        settings=pipeline.settings,
-        feature_size=model.feat_dim,
-        extracted=model.feature_extractor_type is not None,
+        streams=[asdict(stream) for stream in streams],
+        prompted=pipeline.texts.prompted,
         new_tokens=new_tokens,
     )
 

@@ -18,7 +18,9 @@ from mmrun.errors import ConfigError, PluginError
 logger = logging.getLogger(__name__)
 
 GROUP = "mmrun.modalities"
-Array = NDArray[np.float32] | NDArray[np.int64]
+Array = NDArray[np.float32]
+Loaded = Array | NDArray[np.int64]
+"""What a modality makes of a signal: numbers, or ids of tokens."""
 Augmentation = Callable[[Array, np.random.Generator], Array]
 """From a signal, which must stay as it is, to the changed one."""
 Unit = Literal["milliseconds", "frames"]
@@ -92,7 +94,7 @@ class Modality(Protocol):
         """Check ``settings`` (a ``ConfigError`` names what is wrong) and keep them."""
         ...
 
-    def load(self, signal: Signal) -> Array:
+    def load(self, signal: Signal) -> Loaded:
         """Return the signal, time first; a ``DataError`` says what is wrong with it.
 
         Nothing here is random.

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,8 @@ def data_version(experiment: Experiment, *, cache: Path | None = None) -> str:
     manifests: dict[str, Path] = {
         split: _absolute(path) for split in SPLITS if (path := experiment.data.manifest(split))
     }
-    named = {split: _files_named_by(path) for split, path in manifests.items()}
+    names = _signal_columns(experiment)
+    named = {split: _files_named_by(path, columns=names) for split, path in manifests.items()}
     files = {*manifests.values(), *(file for names in named.values() for file in names.values())}
     digests = _Digester(cache)
     digests.compute(files)
@@ -79,8 +80,16 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def _files_named_by(manifest: Path) -> dict[str, Path]:
-    """Return the existing files in the column ``signal``, by the name written there."""
+def _signal_columns(experiment: Experiment) -> frozenset[str]:
+    """Return the columns that may name files; in slots any column may be a signal's."""
+    columns = {"signal"}
+    for slot in experiment.processor.slots or ():
+        columns |= {str(name) for name in slot.get("column_map") or {}}
+    return frozenset(columns)
+
+
+def _files_named_by(manifest: Path, *, columns: Collection[str]) -> dict[str, Path]:
+    """Return the existing files in ``columns``, by the name written there."""
     try:
         lines = manifest.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -88,10 +97,9 @@ def _files_named_by(manifest: Path) -> dict[str, Path]:
             f"{manifest}: cannot be read: {error}", hint="check the paths in the section data"
         ) from error
     header = lines[0].rstrip("\r").split("\t")
-    if "signal" not in header:
-        return {}
-    column = header.index("signal")
-    names = {cells[column] for line in lines[1:] if len(cells := line.split("\t")) > column}
+    places = [place for place, name in enumerate(header) if name in columns]
+    rows = (line.rstrip("\r").split("\t") for line in lines[1:])
+    names = {row[place] for row in rows for place in places if len(row) > place}
     return {name: path for name in names if (path := _file(manifest.parent, name))}
 
 

@@ -37,6 +37,10 @@ _OF_THE_MACHINE = frozenset(
         "setup.do_processor",
         "setup.do_model",
         "setup.update_config",
+        "setup.check_files",
+        "data.cache",
+        "data.cache_dir",
+        "data.cache_size_mb",
     }
 )
 

@@ -20,12 +20,13 @@ from mmrun.progress import hide_library_bars, progress
 from mmrun.tracking import launcher, orphan
 from mmrun.training.metrics import check_metrics
 from mmrun.training.stopping import StopWish
+from mmrun.workflows.actors import Actors, missing_steps
 from mmrun.workflows.beginning import archive
 from mmrun.workflows.generation_run import GenerationRun
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, find_place
 from mmrun.workflows.recipe import setup_folder
-from mmrun.workflows.setup import Actors, missing_steps, run_setup
+from mmrun.workflows.setup import run_setup
 
 if TYPE_CHECKING:
     from mmrun.data.dataset import SampleDataset

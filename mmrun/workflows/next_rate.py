@@ -8,6 +8,7 @@ from typing import Any
 from mmrun.checkpoints.remote import RemoteCheckpoints
 from mmrun.config.training_fields import training_value
 from mmrun.data.manifest import read_manifest
+from mmrun.data.pipeline import resolve_pipeline
 from mmrun.training.position import (
     NAME,
     Position,
@@ -17,9 +18,9 @@ from mmrun.training.position import (
     total_steps,
 )
 from mmrun.training.schedules import LOOKING_BACK, Schedule, factor
+from mmrun.workflows.actors import built_rows, leaves_rows_out
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.recipe import setup_folder
-from mmrun.workflows.setup import built_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +94,10 @@ def _samples(beginning: Beginning, *, setup_path: Path | None) -> int | None:
     data, manifest = experiment.data, experiment.data.manifest("train")
     if manifest is None:
         return None
-    if data.max_frames is None:
-        rows = len(read_manifest(manifest, split="train"))
-    else:  # rows are left out for what lies in their files
+    if not leaves_rows_out(data):
+        columns = resolve_pipeline(experiment.processor, data=data).columns
+        rows = len(read_manifest(manifest, split="train", columns=columns))
+    else:  # for what lies in their files
         built = built_rows(experiment, setup_folder(beginning.place, setup_path))
         if built is None:
             return None

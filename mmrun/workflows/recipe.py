@@ -13,9 +13,10 @@ from mmrun.config.schema import Experiment, Split
 from mmrun.errors import ConfigError
 from mmrun.progress import hide_library_bars
 from mmrun.training.processes import Leader
+from mmrun.workflows.actors import Actors, missing_steps
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.place import Place
-from mmrun.workflows.setup import Actors, missing_steps, run_setup
+from mmrun.workflows.setup import run_setup
 
 if TYPE_CHECKING:
     from mmrun.data.processor import MultimodalProcessor

@@ -1,64 +1,40 @@
 """Make what training needs from the experiment file: dataset, processor, model."""
 
-import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from mmrun.config.schema import SPLITS, Experiment, Split
+from mmrun.config.schema import Experiment, Split
 from mmrun.data.manifest import Row, read_manifest
 from mmrun.data.pipeline import Pipeline, resolve_pipeline
 from mmrun.errors import ConfigError, DataError, UsageError
-from mmrun.files import folder_whole, sha256, write_whole
+from mmrun.files import folder_whole, write_whole
 from mmrun.progress import hide_library_bars
+from mmrun.workflows.actors import (
+    ACTORS_FILE,
+    FORMAT,
+    MARK,
+    ROWS,
+    STEPS,
+    Actors,
+    Step,
+    fingerprints,
+    made_from,
+    manifest_paths,
+)
 
 if TYPE_CHECKING:
-    from mmrun.data.processor import MultimodalProcessor
+    from mmrun.data.processor import MultimodalProcessor, Stream
 
 logger = logging.getLogger(__name__)
-
-Step = Literal["dataset", "processor", "model"]
-STEPS: tuple[Step, ...] = ("dataset", "processor", "model")
-ACTORS_FILE = "actors_paths.yaml"
-FORMAT = 1
-
-_MARK = "mmrun.json"
-_ROWS = "rows"
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
-_TEXTS = ("encoder_prompt", "decoder_prompt", "output")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Actors:
-    """Where the actors of one experiment lie."""
-
-    folder: Path
-    dataset: Path
-    processor: Path
-    model: Path
-
-    @classmethod
-    def of(cls, folder: Path) -> "Actors":
-        """Return the places that `mmrun setup` gives the actors in ``folder``."""
-        return cls(
-            folder=folder,
-            dataset=folder / "dataset",
-            processor=folder / "processor",
-            model=folder / "model",
-        )
-
-    def place(self, step: Step) -> Path:
-        """Return the folder of one actor."""
-        path: Path = getattr(self, step)
-        return path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +60,7 @@ def setup_command(
         experiment,
         folder=place / "setup",
         steps=chosen or frozenset(STEPS),
-        rebuild_dataset=rebuild_dataset,
+        rebuild_dataset=rebuild_dataset or experiment.setup.check_files,
     )
     if experiment.setup.update_config:
         _note_place(config_path, place=place)
@@ -116,87 +92,91 @@ def run_setup(
     the folder as it was.
     """
     actors = Actors.of(folder)
-    wanted = _fingerprints(experiment)
+    wanted = fingerprints(experiment)
     todo = {
         step
         for step in steps
-        if _made_from(actors.place(step)) != wanted[step] or (step == "dataset" and rebuild_dataset)
+        if made_from(actors.place(step)) != wanted[step] or (step == "dataset" and rebuild_dataset)
     }
     for step in STEPS:
         if step in steps and step not in todo:
             logger.info("%s: up to date in %s", step, actors.place(step))
     for made in _make(experiment, actors=actors, todo=todo) if todo else ():
-        _write(made, actors=actors, made_from=wanted[made.step])
+        _write(made, actors=actors, origin=wanted[made.step])
     if all(actors.place(step).is_dir() for step in STEPS):
         _write_actors(actors)
     return actors
 
 
-def missing_steps(experiment: Experiment, folder: Path) -> frozenset[Step]:
-    """Return the actors that ``folder`` lacks, or has from another file or other manifests."""
-    actors = Actors.of(folder)
-    wanted = _fingerprints(experiment)
-    return frozenset(step for step in STEPS if _made_from(actors.place(step)) != wanted[step])
-
-
-def read_actors(folder: Path) -> Actors:
-    """Read `actors_paths.yaml`; its paths are relative to its folder."""
-    path = folder / ACTORS_FILE
-    try:
-        found = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-        places = {step: folder / found[step] for step in STEPS}
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there are no actors in {folder}",
-            hint="run 'mmrun setup' with this output folder, or give --setup_path",
-        ) from error
-    except (KeyError, TypeError, OSError) as error:
-        raise UsageError(
-            f"{path} does not name dataset, processor and model",
-            hint="run 'mmrun setup' again",
-        ) from error
-    return Actors(folder=folder, **places)
-
-
 def _make(experiment: Experiment, *, actors: Actors, todo: Collection[Step]) -> list[Made]:
     hide_library_bars()
-    pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
-    _check_modality(pipeline, experiment=experiment)
-    manifests = _manifests(experiment) if {"dataset", "processor"} & set(todo) else {}
+    plan = _Plan.of(experiment)
+    manifests = _manifests(plan) if {"dataset", "processor"} & set(todo) else {}
     made = []
-    if "dataset" in todo:
-        made.append(_make_dataset(experiment, pipeline=pipeline, manifests=manifests))
     processor = None
     if "processor" in todo:
-        processor = _processor(experiment, pipeline=pipeline, manifests=manifests)
-        made.append(
-            Made(
-                step="processor",
-                save=processor.save_pretrained,
-                what=f"{pipeline.modality}, {len(processor.tokenizer)} tokens",
-            )
-        )
+        processor = _processor(plan, manifests=manifests)
+        what = f"{' and '.join(plan.pipeline.modalities)}, {len(processor.tokenizer)} tokens"
+        made.append(Made(step="processor", save=processor.save_pretrained, what=what))
+    if "dataset" in todo:
+        reader = processor
+        if reader is None and plan.reads_tokens:
+            reader = _existing_processor(actors.processor)
+        made.insert(0, _make_dataset(plan, manifests=manifests, processor=reader))
     if "model" in todo:
         processor = processor or _existing_processor(actors.processor)
-        made.append(_make_model(experiment, processor=processor))
+        made.append(_make_model(plan, processor=processor))
     return made
 
 
-def _check_modality(pipeline: Pipeline, *, experiment: Experiment) -> None:
-    from mmrun.data.processor import build_modality
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The experiment, and what its processor section means."""
 
-    build_modality(pipeline, model=experiment.model)
+    experiment: Experiment
+    pipeline: Pipeline
+    streams: "Sequence[Stream]"
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "_Plan":
+        """Refuse an unknown modality or a wrong setting before anything is read."""
+        from mmrun.data.processor import streams_of
+
+        pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
+        streams = streams_of(pipeline, model=experiment.model)
+        return cls(experiment=experiment, pipeline=pipeline, streams=streams)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it takes a tokenizer to tell how long a row is."""
+        limited = self.experiment.data.max_length is not None
+        return limited or any(stream.tokens for stream in self.streams)
 
 
 def _make_dataset(
-    experiment: Experiment, *, pipeline: Pipeline, manifests: Mapping[Split, list[Row]]
+    plan: _Plan,
+    *,
+    manifests: Mapping[Split, list[Row]],
+    processor: "MultimodalProcessor | None",
 ) -> Made:
-    from mmrun.data.dataset import checked_rows, write_dataset
-    from mmrun.data.processor import build_modality
+    from mmrun.data.dataset import write_dataset
+    from mmrun.data.rows import Reading, measured_rows
 
-    modality = build_modality(pipeline, model=experiment.model)
+    data = plan.experiment.data
+    tokenizer = processor.tokenizer if processor is not None else None
     rows = {
-        split: checked_rows(found, data=experiment.data, split=split, modality=modality)
+        split: measured_rows(
+            found,
+            data=data,
+            split=split,
+            reading=Reading(
+                manifest=manifest_paths(plan.experiment)[split],
+                columns=plan.pipeline.columns,
+                modalities=[stream.build(tokenizer) for stream in plan.streams],
+            ),
+            tokens=partial(_token_count, tokenizer),
+            whole=plan.experiment.setup.check_files,
+        )
         for split, found in manifests.items()
     }
     counts = ", ".join(f"{len(found)} {split}" for split, found in rows.items())
@@ -204,28 +184,35 @@ def _make_dataset(
         step="dataset",
         save=partial(write_dataset, rows),
         what=f"{counts} rows",
-        facts={_ROWS: {split: len(found) for split, found in rows.items()}},
+        facts={ROWS: {split: len(found) for split, found in rows.items()}},
     )
 
 
-def _processor(
-    experiment: Experiment, *, pipeline: Pipeline, manifests: Mapping[Split, list[Row]]
-) -> "MultimodalProcessor":
+def _token_count(tokenizer: Any, row: Row) -> int:
+    """Return how many tokens the decoder is to write for a row, its prompt and end included."""
+    texts = filter(None, (row.decoder_prompt, row.output))
+    return 1 + sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+
+
+def _processor(plan: _Plan, *, manifests: Mapping[Split, list[Row]]) -> "MultimodalProcessor":
     from mmrun.data.processor import build_processor
 
+    pipeline = plan.pipeline
     if pipeline.tokenizer_path is None and "train" not in manifests:
         raise ConfigError(
             "processor.tokenizer_path: is not given, and there is no train split to learn from",
             hint="name a tokenizer, or data.train_metadata_file",
         )
-    return build_processor(
-        pipeline, model=experiment.model, texts=_texts(manifests.get("train", []))
-    )
+    texts = _texts(manifests.get("train", []), streams=plan.streams)
+    return build_processor(pipeline, model=plan.experiment.model, texts=texts)
 
 
-def _texts(rows: Iterable[Row]) -> Iterator[str]:
+def _texts(rows: Iterable[Row], *, streams: "Sequence[Stream]") -> Iterator[str]:
+    """Yield what the tokenizer is to write, and to read where it reads a signal."""
+    read = [place for place, stream in enumerate(streams) if stream.tokens]
     for row in rows:
         yield from filter(None, (row.encoder_prompt, row.decoder_prompt, row.output))
+        yield from (row.signals[place].text for place in read)
 
 
 def _existing_processor(folder: Path) -> "MultimodalProcessor":
@@ -233,20 +220,20 @@ def _existing_processor(folder: Path) -> "MultimodalProcessor":
 
     if not folder.is_dir():
         raise UsageError(
-            f"the model needs a processor, and there is none in {folder}",
-            hint="add --do_processor, or leave out --do_model to make all three",
+            f"this needs a processor, and there is none in {folder}",
+            hint="add --do_processor, or name no actor to make all three",
         )
     return load_processor(folder)
 
 
-def _make_model(experiment: Experiment, *, processor: "MultimodalProcessor") -> Made:
+def _make_model(plan: _Plan, *, processor: "MultimodalProcessor") -> Made:
     from mmrun.models.build import build_model
 
     model = build_model(
-        experiment.model,
+        plan.experiment.model,
         tokenizer=processor.tokenizer,
         new_tokens=processor.new_tokens,
-        seed=experiment.setup.seed,
+        seed=plan.experiment.setup.seed,
     )
     sizes = [(part.numel(), part.requires_grad) for part in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)
@@ -254,13 +241,13 @@ def _make_model(experiment: Experiment, *, processor: "MultimodalProcessor") -> 
     return Made(step="model", save=model.save_pretrained, what=what)
 
 
-def _manifests(experiment: Experiment) -> dict[Split, list[Row]]:
+def _manifests(plan: _Plan) -> dict[Split, list[Row]]:
     """Read the manifest of every split that has one; the problems of all are said at once."""
     found: dict[Split, list[Row]] = {}
     problems: list[DataError] = []
-    for split, path in _manifest_paths(experiment).items():
+    for split, path in manifest_paths(plan.experiment).items():
         try:
-            found[split] = read_manifest(path, split=split)
+            found[split] = read_manifest(path, split=split, columns=plan.pipeline.columns)
         except DataError as error:
             problems.append(error)
     if problems:
@@ -270,104 +257,15 @@ def _manifests(experiment: Experiment) -> dict[Split, list[Row]]:
     return found
 
 
-def _manifest_paths(experiment: Experiment) -> dict[Split, Path]:
-    paths = {split: path for split in SPLITS if (path := experiment.data.manifest(split))}
-    if not paths:
-        raise ConfigError(
-            "data.train_metadata_file: no manifest is given",
-            hint="name the TSV files in the data section of the experiment file",
-        )
-    return paths
-
-
-# What an actor was made from
-
-
-def _fingerprints(experiment: Experiment) -> dict[Step, str]:
-    """Return a digest of what each actor is made from."""
-    pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
-    model = experiment.model
-    signal = [
-        pipeline.modality,
-        dict(pipeline.settings),
-        model.feat_dim,
-        model.feature_extractor_type is not None,
-    ]
-    manifests = {split: _digest(path) for split, path in _manifest_paths(experiment).items()}
-    tokens = [
-        _folder_digest(pipeline.tokenizer_path) if pipeline.tokenizer_path else manifests,
-        pipeline.new_vocabulary,
-        _digest(Path(pipeline.new_vocabulary or "").expanduser()),
-    ]
-    backbones = [
-        _folder_digest(name)
-        for name in (model.pretrained_backbone, model.pretrained_feature_extractor)
-        if name is not None
-    ]
-    return {
-        "dataset": _canonical_digest([manifests, experiment.data.max_frames, signal]),
-        "processor": _canonical_digest([tokens, signal]),
-        "model": _canonical_digest(
-            [model.model_dump(mode="json"), backbones, tokens, experiment.setup.seed]
-        ),
-    }
-
-
-def _canonical_digest(made_from: Any) -> str:
-    text = json.dumps(made_from, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest(path: Path) -> str | None:
-    """Return the digest of a file, or None where there is none: what reads it will say so."""
-    try:
-        return sha256(path)
-    except OSError:
-        return None
-
-
-def _folder_digest(name: str) -> Any:
-    """Return what tells one pretrained folder from another; weights count by their size only."""
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        return name
-    return {
-        path.name: path.stat().st_size if path.suffix in _WEIGHTS else _digest(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    }
-
-
-def built_rows(experiment: Experiment, folder: Path) -> Mapping[Split, int] | None:
-    """Return how many rows each split of the data set has; None where it is to be built first."""
-    if "dataset" in missing_steps(experiment, folder):
-        return None
-    return _mark(Actors.of(folder).dataset).get(_ROWS)
-
-
-def _made_from(folder: Path) -> str | None:
-    """Return the digest that the actor in ``folder`` carries; None where there is no actor."""
-    return _mark(folder).get("made_from")
-
-
-def _mark(folder: Path) -> Mapping[str, Any]:
-    """Return what is written down of the actor in ``folder``; nothing where there is none."""
-    try:
-        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return mark if isinstance(mark, dict) and mark.get("format") == FORMAT else {}
-
-
 # Writing
 
 
-def _write(made: Made, *, actors: Actors, made_from: str) -> None:
+def _write(made: Made, *, actors: Actors, origin: str) -> None:
     place = actors.place(made.step)
     with folder_whole(place) as scratch:
         made.save(scratch)
-        mark = {"format": FORMAT, "step": made.step, "made_from": made_from, **made.facts}
-        (scratch / _MARK).write_text(json.dumps(mark), encoding="utf-8")
+        mark = {"format": FORMAT, "step": made.step, "made_from": origin, **made.facts}
+        (scratch / MARK).write_text(json.dumps(mark), encoding="utf-8")
     logger.info("%s: %s, in %s", made.step, made.what, place)
 
 

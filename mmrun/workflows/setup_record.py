@@ -5,7 +5,7 @@ import os
 from mmrun.config.schema import Experiment
 from mmrun.provenance.data import data_version
 from mmrun.tracking import launcher
-from mmrun.workflows.setup import Actors
+from mmrun.workflows.actors import Actors
 
 
 def record_setup(experiment: Experiment, actors: Actors) -> None:

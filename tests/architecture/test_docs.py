@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from mmrun.cli.settings import settings_of
 from mmrun.config.loading import load_experiment
 from mmrun.config.schema import Section
 from mmrun.config.sections import SECTIONS, known_names
-from mmrun.modalities.base import Modality, Span
+from mmrun.modalities.base import Array, Modality, ModelInput, Signal, Span
 from mmrun.modalities.features import FeaturesSettings
 from mmrun.modalities.image import ImageSettings
 from mmrun.training.schedule_options import OPTIONS
@@ -218,12 +219,15 @@ def test_the_example_of_a_modality_works(tmp_path: Path) -> None:
     exec(compile(code, "docs/modalities.md", "exec"), names)
     np.save(tmp_path / "wave.npy", np.arange(10, dtype=np.float32))
 
-    modality = names["SoundModality"]({"gain": 2}, feature_size=4, extracted=False)
-    loaded = modality.load(tmp_path / "wave.npy", span=Span(start=1, end=2))
+    wanted = ModelInput(feature_size=4)
+    signal = Signal(text="wave.npy", folder=tmp_path, span=Span(start=1, end=2))
+    modality = names["SoundModality"]({"gain": 2}, model=wanted)
+    loaded = cast("Array", modality.load(signal))
 
     assert loaded.tolist() == [[8, 10, 12, 14]]
+    assert modality.length(signal) == 1
     assert modality.augmentation() is None
-    jittery = names["SoundModality"]({"jitter": 0.5}, feature_size=4, extracted=False)
+    jittery = names["SoundModality"]({"jitter": 0.5}, model=wanted)
     augment = jittery.augmentation()
     assert augment is not None
     assert augment(loaded, np.random.default_rng(0)).max() < loaded.max()

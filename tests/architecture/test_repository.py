@@ -64,12 +64,21 @@ def test_every_dependency_has_an_exact_version() -> None:
     assert loose == []
 
 
-@pytest.mark.parametrize("extra", ["features", "image", "demo", "dev"])
+@pytest.mark.parametrize("extra", ["all", "demo", "dev"])
 def test_make_installs_only_extras_that_exist(extra: str) -> None:
     project = tomllib.loads(_text(ROOT / "pyproject.toml"))["project"]
 
     assert extra in project["optional-dependencies"]
     assert extra in _text(ROOT / "Makefile")
+
+
+def test_all_brings_every_modality() -> None:
+    project = tomllib.loads(_text(ROOT / "pyproject.toml"))["project"]
+    (everything,) = project["optional-dependencies"]["all"]
+    names = everything.removeprefix("mmrun[").removesuffix("]").split(",")
+
+    assert set(names) >= project["entry-points"]["mmrun.modalities"].keys()
+    assert set(names) <= project["optional-dependencies"].keys()
 
 
 def test_what_trying_mmrun_leaves_is_ignored() -> None:

@@ -18,8 +18,9 @@ from mmrun.models.build import load_model
 from mmrun.training.arguments import build_arguments
 from mmrun.training.stopping import StopWish
 from mmrun.training.trainer import ResumableTrainer
+from mmrun.workflows.actors import Actors, missing_steps
 from mmrun.workflows.recipe import Recipe
-from mmrun.workflows.setup import Actors, missing_steps, run_setup
+from mmrun.workflows.setup import run_setup
 
 ROWS = {"train": 23, "validation": 5}
 SIZE = 4
@@ -207,7 +208,7 @@ class Lab:
     ) -> Recipe:
         experiment = load_experiment(None, base=self._tree(training))
         processor = load_processor(self._actors.processor)
-        processor.settings |= modality
+        processor.streams[0]["settings"] |= modality
         return Recipe(
             arguments=build_arguments(experiment, output_dir=folder),
             model=load_model(resume or self._actors.model),

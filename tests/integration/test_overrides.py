@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmrun.modalities.base import Array, Span
+from mmrun.modalities.base import Array, Signal
 from mmrun.modalities.features import FeaturesModality
 from mmrun.training.position import read_position
 from tests.integration.attempts import ROWS, Attempt, Lab
@@ -120,9 +120,9 @@ def test_what_was_trained_on_is_not_read_again(
     read: list[Path] = []
     load = FeaturesModality.load
 
-    def noted(modality: FeaturesModality, path: Path, *, span: Span) -> Array:
-        read.append(path)
-        return load(modality, path, span=span)
+    def noted(modality: FeaturesModality, signal: Signal) -> Array:
+        read.append(signal.path)
+        return load(modality, signal)
 
     monkeypatch.setattr(FeaturesModality, "load", noted)
     resumed = lab.attempt(stopped.checkpoint)

@@ -13,14 +13,8 @@ from mmrun.data.dataset import load_dataset_actor
 from mmrun.data.processor import load_processor
 from mmrun.errors import ConfigError, DataError, PluginError, UsageError
 from mmrun.models.build import load_model
-from mmrun.workflows.setup import (
-    STEPS,
-    Actors,
-    missing_steps,
-    read_actors,
-    run_setup,
-    setup_command,
-)
+from mmrun.workflows.actors import STEPS, Actors, missing_steps, read_actors
+from mmrun.workflows.setup import run_setup, setup_command
 
 HEADER = "signal\toutput\n"
 FILE = """\
@@ -128,6 +122,8 @@ def test_a_changed_manifest_is_noticed(project: Path) -> None:
         ({"model": {"feat_dim": 4}}, {"dataset", "processor", "model"}),
         ({"processor": {"new_vocabulary": "__de__"}}, {"processor", "model"}),
         ({"data": {"max_frames": 2}}, {"dataset"}),
+        ({"data": {"max_length": 2}}, {"dataset"}),
+        ({"data": {"cache": "disk", "on_bad_sample": "skip"}}, set()),
         ({"setup": {"seed": 7}}, {"model"}),
         ({"training": {"run_name": "other"}}, set()),
         ({"data": {"max_train_samples": 2}}, set()),
@@ -270,3 +266,24 @@ def test_without_a_folder_the_command_asks_for_one(project: Path) -> None:
             rebuild_dataset=False,
             config_path=project / "experiment.yaml",
         )
+
+
+def test_files_are_read_to_their_end_where_that_is_asked_for(project: Path) -> None:
+    actors = made(project)
+    np.save(project / "validation0.npy", np.full((1, 3), np.nan, dtype=np.float32))
+    made(project)
+
+    with pytest.raises(DataError, match=r"validation\.tsv:2: signal: .*NaN"):
+        setup_command(
+            experiment(project, setup={"check_files": True}),
+            output_dir=None,
+            rebuild_dataset=False,
+            config_path=project / "experiment.yaml",
+        )
+
+    assert actors.dataset.is_dir()
+
+
+def test_the_length_of_a_text_is_counted_with_the_tokenizer_that_is_made(project: Path) -> None:
+    with pytest.raises(DataError, match=r"no row is left: .*data\.max_length \(1\) tokens"):
+        made(project, data={"max_length": 1})

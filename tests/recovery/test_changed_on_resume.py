@@ -15,7 +15,8 @@ from mmrun.data.dataset import load_dataset_actor
 from mmrun.data.processor import load_processor
 from mmrun.models.build import load_model
 from mmrun.tasks.translation import collator
-from mmrun.workflows.setup import Actors, missing_steps, run_setup
+from mmrun.workflows.actors import Actors, missing_steps
+from mmrun.workflows.setup import run_setup
 from tests.mlflow_server import free_port
 from tests.recovery.project import STEPS, Done, Project
 

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 
 from mmrun.config.schema import DataSection, ModelSection
-from mmrun.data.dataset import SampleDataset, checked_rows, load_dataset_actor, write_dataset
+from mmrun.data.dataset import SampleDataset, load_dataset_actor, write_dataset
 from mmrun.data.manifest import read_manifest
-from mmrun.data.pipeline import Pipeline
-from mmrun.data.processor import MultimodalProcessor, build_modality
+from mmrun.data.pipeline import InputSlot, Pipeline
+from mmrun.data.processor import MultimodalProcessor, streams_of
+from mmrun.data.rows import Reading, measured_rows
 
 SIZE = 2
 MODEL = ModelSection(feat_dim=SIZE)
-PIPELINE = Pipeline(
-    modality="features", settings={"use_cache": False}, tokenizer_path=None, new_vocabulary=None
-)
+PIPELINE = Pipeline(inputs=(InputSlot(modality="features", settings={}),))
 
 
 class Project:
@@ -38,12 +37,18 @@ class Project:
         self.manifest.write_text("".join(f"{line}\n" for line in self.lines))
         return DataSection(train_metadata_file=self.manifest, **more)
 
-    def rows(self, data: DataSection) -> list[dict[str, Any]]:
-        return checked_rows(
-            read_manifest(self.manifest, split="train"),
+    def rows(self, data: DataSection, *, whole: bool = False) -> list[dict[str, Any]]:
+        return measured_rows(
+            read_manifest(self.manifest, split="train", columns=PIPELINE.columns),
             data=data,
             split="train",
-            modality=build_modality(PIPELINE, model=MODEL),
+            reading=Reading(
+                manifest=self.manifest,
+                columns=PIPELINE.columns,
+                modalities=[stream.build() for stream in streams_of(PIPELINE, model=MODEL)],
+            ),
+            tokens=lambda row: len(row.output.split()) + 1,
+            whole=whole,
         )
 
     def dataset(self, processor: MultimodalProcessor, **more: Any) -> SampleDataset:

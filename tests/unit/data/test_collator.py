@@ -12,7 +12,7 @@ from mmrun.errors import DataError
 
 def sample(output: str, *, frames: int = 1, encoder: str = "", decoder: str = "") -> Sample:
     return Sample(
-        signal=np.ones((frames, 2), dtype=np.float32),
+        signals=(np.ones((frames, 2), dtype=np.float32),),
         encoder_prompt=encoder,
         decoder_prompt=decoder,
         output=output,
@@ -58,7 +58,9 @@ def test_images_of_different_sizes_are_refused_with_what_to_set(
     processor: MultimodalProcessor,
 ) -> None:
     images: list[Any] = [np.zeros((1, 3, 4, size), dtype=np.float32) for size in (4, 5)]
-    samples = [Sample(signal=i, encoder_prompt="", decoder_prompt="", output="a") for i in images]
+    samples = [
+        Sample(signals=(i,), encoder_prompt="", decoder_prompt="", output="a") for i in images
+    ]
 
     with pytest.raises(DataError, match="3x4x4, 3x4x5") as caught:
         Collator(processor)(samples)
@@ -72,3 +74,55 @@ def test_a_collator_can_be_sent_to_another_process(processor: MultimodalProcesso
     assert sent([sample("four")])["labels"].tolist() == [
         [*ids(processor, "four"), processor.tokenizer.eos_token_id]
     ]
+
+
+def test_a_broken_sample_keeps_its_place_and_does_not_count(processor: MultimodalProcessor) -> None:
+    nothing = (np.zeros((0, 2), dtype=np.float32),)
+    broken = Sample(
+        signals=nothing, encoder_prompt="", decoder_prompt="read", output="two", broken=True
+    )
+
+    batch = Collator(processor)([sample("four", frames=2), broken])
+    alone = Collator(processor)([broken])
+
+    assert batch["attention_mask"].tolist() == [[1, 1], [0, 0]]
+    assert (batch["labels"][1] == IGNORED).all()
+    assert alone["input_frames"].shape == (1, 1, 2)
+    assert alone["attention_mask"].tolist() == [[0]]
+
+
+def test_each_stream_has_its_tensor_and_its_mask(processor: MultimodalProcessor) -> None:
+    two = MultimodalProcessor(
+        processor.tokenizer,
+        streams=[
+            *processor.streams,
+            {**processor.streams[0], "name": "said", "mask": "said_mask"},
+        ],
+    )
+    frames = np.ones((2, 2), dtype=np.float32)
+    tokens = [np.array(ids(processor, text), dtype=np.int64) for text in ("four two", "two")]
+
+    batch = Collator(two)(
+        [
+            Sample(signals=(frames, said), encoder_prompt="", decoder_prompt="", output="a")
+            for said in tokens
+        ]
+    )
+
+    pad = processor.tokenizer.pad_token_id
+    short = [*tokens[1].tolist(), *[pad] * (len(tokens[0]) - len(tokens[1]))]
+    assert batch["said"].tolist() == [tokens[0].tolist(), short]
+    assert batch["said_mask"].sum(dim=1).tolist() == [len(said) for said in tokens]
+    assert batch["input_frames"].shape == (2, 2, 2)
+
+
+def test_a_decoder_that_is_not_prompted_learns_to_write_its_prompt(
+    processor: MultimodalProcessor,
+) -> None:
+    own = MultimodalProcessor(processor.tokenizer, streams=processor.streams, prompted=False)
+
+    batch = Collator(own)([sample("four", decoder="read")])
+
+    end = processor.tokenizer.eos_token_id
+    assert "decoder_input_ids" not in batch
+    assert batch["labels"].tolist() == [[*ids(processor, "read"), *ids(processor, "four"), end]]

@@ -19,7 +19,7 @@ def test_a_sample_is_loaded_when_it_is_asked_for(
 
     sample = dataset[0]
 
-    np.testing.assert_array_equal(sample.signal, np.ones((3, 2)))
+    np.testing.assert_array_equal(sample.signals[0], np.ones((3, 2)))
     assert sample.output == "four two"
 
 
@@ -33,7 +33,7 @@ def test_many_samples_are_the_same_as_each(
     together = dataset.__getitems__([2, 0])
 
     assert [sample.output for sample in together] == ["seven", "four"]
-    assert [sample.signal[0, 0] for sample in together] == [3, 1]
+    assert [sample.signals[0][0, 0] for sample in together] == [3, 1]
 
 
 def test_spans_are_honoured(project: Project, processor: MultimodalProcessor) -> None:
@@ -41,7 +41,7 @@ def test_spans_are_honoured(project: Project, processor: MultimodalProcessor) ->
     dataset = project.dataset(processor)
 
     assert dataset.lengths == [3]
-    assert len(dataset[0].signal) == 3
+    assert len(dataset[0].signals[0]) == 3
 
 
 def test_a_worker_says_what_is_wrong_without_a_traceback(
@@ -68,19 +68,6 @@ def test_the_text_survives_the_dataset(
     assert project.dataset(processor).column("output") == [text]
 
 
-def test_every_missing_file_is_named_with_its_row(project: Project) -> None:
-    project.add("four").unlink()
-    project.add("two")
-    project.add("seven").unlink()
-    data = project.data()
-
-    with pytest.raises(DataError, match=r"train\.tsv:2: signal: there is no file") as caught:
-        project.rows(data)
-
-    assert len(caught.value.more) == 1
-    assert "train.tsv:4: signal:" in caught.value.more[0]
-
-
 def test_a_file_that_broke_after_setup_is_named_with_its_row(
     project: Project, processor: MultimodalProcessor
 ) -> None:
@@ -96,28 +83,7 @@ def test_absolute_paths_work(project: Project, processor: MultimodalProcessor) -
     path = project.add("four")
     project.lines[1] = project.lines[1].replace(path.name, str(path))
 
-    assert len(project.dataset(processor)[0].signal) == 1
-
-
-def test_rows_that_are_too_long_are_left_out_and_counted(
-    project: Project, processor: MultimodalProcessor, caplog: pytest.LogCaptureFixture
-) -> None:
-    project.add("four", frames=3)
-    project.add("two", frames=1)
-
-    with caplog.at_level(logging.WARNING):
-        dataset = project.dataset(processor, max_frames=2)
-
-    assert dataset.column("output") == ["two"]
-    assert "1 of 2 rows are longer than data.max_frames (2)" in caplog.text
-
-
-def test_a_split_of_too_long_rows_alone_is_refused(project: Project) -> None:
-    project.add("four", frames=3)
-    data = project.data(max_frames=2)
-
-    with pytest.raises(DataError, match=r"every row is longer than data\.max_frames"):
-        project.rows(data)
+    assert len(project.dataset(processor)[0].signals[0]) == 1
 
 
 def test_a_limit_of_samples_needs_no_new_dataset(
@@ -145,13 +111,41 @@ def test_a_draw_is_augmented_and_an_index_is_not(
     project: Project, processor: MultimodalProcessor
 ) -> None:
     project.add("four")
-    processor.settings = {"noise": 1.0}
+    processor.streams[0]["settings"] = {"noise": 1.0}
     dataset = project.dataset(processor)
 
     (plain,) = dataset.__getitems__([0])
-    drawn = [dataset[Draw(sample=0, stream=stream)].signal for stream in (1, 1, 2)]
+    drawn = [dataset[Draw(sample=0, stream=stream)].signals[0] for stream in (1, 1, 2)]
 
-    assert plain.signal.tolist() == [[1.0, 1.0]]
-    assert drawn[0].tolist() == drawn[1].tolist() != plain.signal.tolist()
+    assert plain.signals[0].tolist() == [[1.0, 1.0]]
+    assert drawn[0].tolist() == drawn[1].tolist() != plain.signals[0].tolist()
     assert drawn[2].tolist() != drawn[0].tolist()
-    assert dataset[0].signal.tolist() == plain.signal.tolist()
+    assert dataset[0].signals[0].tolist() == plain.signals[0].tolist()
+
+
+def test_a_file_that_broke_is_skipped_where_that_is_wished(
+    project: Project, processor: MultimodalProcessor, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = project.add("four")
+    project.add("two", frames=3)
+    dataset = project.dataset(processor, on_bad_sample="skip")
+    path.write_bytes(b"broken")
+
+    with caplog.at_level(logging.WARNING):
+        broken, whole = dataset.__getitems__([0, 1])
+        dataset.__getitems__([0])
+
+    assert (broken.broken, whole.broken) == (True, False)
+    assert broken.signals[0].shape == (0, 2)
+    assert caplog.text.count("train.tsv:2: signal: ") == 1
+
+
+def test_a_data_set_of_broken_files_alone_is_refused(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    path = project.add("four")
+    dataset = project.dataset(processor, on_bad_sample="skip")
+    path.unlink()
+
+    with pytest.raises(DataError, match="not one of its signals can be read"):
+        dataset[0]

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from mmrun.data.manifest import Row, read_manifest
+from mmrun.data.manifest import (
+    Cell,
+    Columns,
+    Row,
+    SignalColumns,
+    TextColumns,
+    read_manifest,
+)
 from mmrun.errors import DataError
 
 ALL = "signal\tsignal_start\tsignal_end\tencoder_prompt\tdecoder_prompt\toutput\n"
@@ -12,7 +19,7 @@ ALL = "signal\tsignal_start\tsignal_end\tencoder_prompt\tdecoder_prompt\toutput\
 def rows_of(folder: Path, text: str | bytes) -> list[Row]:
     path = folder / "train.tsv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_manifest(path, split="train")
+    return read_manifest(path, split="train", columns=Columns())
 
 
 def problem_of(folder: Path, text: str | bytes) -> DataError:
@@ -27,9 +34,7 @@ def test_a_row_has_what_its_columns_say(tmp_path: Path) -> None:
     assert rows == [
         Row(
             line=2,
-            signal="a.npy",
-            signal_start=2,
-            signal_end=9,
+            signals=(Cell(text="a.npy", start=2, end=9),),
             encoder_prompt="read",
             decoder_prompt="__en__",
             output="four two",
@@ -42,7 +47,31 @@ def test_spans_and_prompts_are_optional(tmp_path: Path) -> None:
     (empty,) = rows_of(tmp_path, ALL + "a.npy\t\t\t\t\tfour\n")
 
     assert absent == empty
-    assert (empty.signal_start, empty.signal_end, empty.encoder_prompt) == (0, 0, "")
+    assert (empty.signals, empty.encoder_prompt) == ((Cell(text="a.npy"),), "")
+
+
+def test_columns_may_have_any_name_and_a_row_several_signals(tmp_path: Path) -> None:
+    columns = Columns(
+        signals=(
+            SignalColumns(signal="face", start="from", end=None),
+            SignalColumns(signal="hands", start=None, end="to"),
+        ),
+        texts=TextColumns(output="german", encoder_prompt=None, decoder_prompt="start"),
+    )
+    path = tmp_path / "train.tsv"
+    path.write_text("face\thands\tfrom\tto\tstart\tgerman\na.mp4\tb.pose\t3\t8\t__de__\tvier\n")
+
+    rows = read_manifest(path, split="train", columns=columns)
+
+    assert rows == [
+        Row(
+            line=2,
+            signals=(Cell(text="a.mp4", start=3), Cell(text="b.pose", end=8)),
+            encoder_prompt="",
+            decoder_prompt="__de__",
+            output="vier",
+        )
+    ]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +110,7 @@ def test_the_text_is_the_text(tmp_path: Path, text: str) -> None:
 def test_how_a_file_was_saved_makes_no_difference(tmp_path: Path, content: bytes) -> None:
     (row,) = rows_of(tmp_path, content)
 
-    assert (row.signal, row.output) == ("a.npy", "four")
+    assert (row.signals[0].text, row.output) == ("a.npy", "four")
 
 
 @pytest.mark.parametrize(
@@ -127,12 +156,12 @@ def test_ten_problems_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file .*gone\.tsv \(data\.test_metadata_file\)"):
-        read_manifest(tmp_path / "gone.tsv", split="test")
+        read_manifest(tmp_path / "gone.tsv", split="test", columns=Columns())
 
 
 def test_a_folder_is_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        read_manifest(tmp_path, split="train")
+        read_manifest(tmp_path, split="train", columns=Columns())
 
 
 def test_columns_that_are_not_used_are_said_once(

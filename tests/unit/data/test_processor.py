@@ -3,15 +3,14 @@ from pathlib import Path
 import pytest
 
 from mmrun.config.schema import ModelSection
-from mmrun.data.pipeline import Pipeline
-from mmrun.data.processor import build_processor, load_processor
+from mmrun.data.pipeline import InputSlot, Pipeline
+from mmrun.data.processor import Stream, build_processor, load_processor
 from mmrun.errors import ConfigError, PluginError
 
 
 def pipeline(modality: str = "features", **settings: object) -> Pipeline:
-    return Pipeline(
-        modality=modality, settings=settings, tokenizer_path=None, new_vocabulary="__de__"
-    )
+    slot = InputSlot(modality=modality, settings=settings)
+    return Pipeline(inputs=(slot,), new_vocabulary="__de__")
 
 
 def test_a_processor_is_the_same_after_saving(tmp_path: Path) -> None:
@@ -22,8 +21,16 @@ def test_a_processor_is_the_same_after_saving(tmp_path: Path) -> None:
 
     loaded = load_processor(tmp_path)
 
-    assert loaded.settings == {"skip_frames_stride": 2}
-    assert (loaded.modality, loaded.feature_size, loaded.extracted) == ("features", 7, False)
+    assert loaded.inputs == (
+        Stream(
+            name="input_frames",
+            mask="attention_mask",
+            modality="features",
+            settings={"skip_frames_stride": 2},
+            feature_size=7,
+        ),
+    )
+    assert loaded.prompted
     assert loaded.new_tokens == ["__de__"]
     assert loaded.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
 

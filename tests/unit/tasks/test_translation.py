@@ -6,7 +6,7 @@ import pytest
 
 from mmrun.config.schema import GenerationSection, ModelSection
 from mmrun.data.dataset import SampleDataset
-from mmrun.data.pipeline import Pipeline
+from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.processor import MultimodalProcessor, build_processor
 from mmrun.errors import ConfigError
 from mmrun.tasks.translation import compute_metrics, decode, generation_arguments
@@ -17,7 +17,7 @@ PROMPTS = ["read this", ""]
 
 @pytest.fixture(scope="module")
 def processor() -> MultimodalProcessor:
-    pipeline = Pipeline(modality="features", settings={}, tokenizer_path=None, new_vocabulary=None)
+    pipeline = Pipeline(inputs=(InputSlot(modality="features", settings={}),))
     return build_processor(pipeline, model=ModelSection(), texts=[*TEXTS, *PROMPTS] * 3)
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mmrun.config.schema import SPLITS
-from mmrun.data.manifest import read_manifest
+from mmrun.data.manifest import Columns, read_manifest
 from mmrun.errors import UsageError
 from mmrun.workflows.demo_data import MARK, ROWS, WORDS, Kind, write_demo_data
 
@@ -37,11 +37,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_row_says_as_many_words_as_there_are_digits(features: Path, split: str) -> None:
     (name,) = (known for known in SPLITS if known == split)
 
-    rows = read_manifest(features / f"{name}.tsv", split=name)
+    rows = read_manifest(features / f"{name}.tsv", split=name, columns=Columns())
 
     assert len(rows) == ROWS[name]
     for row in rows:
-        digits = np.load(features / row.signal)
+        digits = np.load(features / row.signals[0].text)
         assert (digits.dtype, digits.shape[1]) == (np.float32, 64)
         assert 2 <= len(digits) == len(row.output.split()) <= 5
         assert {*row.output.split()} <= {*WORDS}

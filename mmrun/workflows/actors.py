@@ -1,0 +1,195 @@
+"""Where the actors of an experiment lie, and what each of them was made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+
+from mmrun.config.schema import SPLITS, DataSection, Experiment, Split
+from mmrun.data.pipeline import InputSlot, Pipeline, resolve_pipeline
+from mmrun.errors import ConfigError, UsageError
+from mmrun.files import sha256
+
+Step = Literal["dataset", "processor", "model"]
+STEPS: tuple[Step, ...] = ("dataset", "processor", "model")
+ACTORS_FILE = "actors_paths.yaml"
+FORMAT = 1
+
+MARK = "mmrun.json"
+"""In the folder of an actor: what it was made from."""
+ROWS = "rows"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actors:
+    """Where the actors of one experiment lie."""
+
+    folder: Path
+    dataset: Path
+    processor: Path
+    model: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> "Actors":
+        """Return the places that `mmrun setup` gives the actors in ``folder``."""
+        return cls(
+            folder=folder,
+            dataset=folder / "dataset",
+            processor=folder / "processor",
+            model=folder / "model",
+        )
+
+    def place(self, step: Step) -> Path:
+        """Return the folder of one actor."""
+        path: Path = getattr(self, step)
+        return path
+
+
+def missing_steps(experiment: Experiment, folder: Path) -> frozenset[Step]:
+    """Return the actors that ``folder`` lacks, or has from another file or other manifests."""
+    actors = Actors.of(folder)
+    wanted = fingerprints(experiment)
+    return frozenset(step for step in STEPS if made_from(actors.place(step)) != wanted[step])
+
+
+def read_actors(folder: Path) -> Actors:
+    """Read `actors_paths.yaml`; its paths are relative to its folder."""
+    path = folder / ACTORS_FILE
+    try:
+        found = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        places = {step: folder / found[step] for step in STEPS}
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there are no actors in {folder}",
+            hint="run 'mmrun setup' with this output folder, or give --setup_path",
+        ) from error
+    except (KeyError, TypeError, OSError) as error:
+        raise UsageError(
+            f"{path} does not name dataset, processor and model",
+            hint="run 'mmrun setup' again",
+        ) from error
+    return Actors(folder=folder, **places)
+
+
+def manifest_paths(experiment: Experiment) -> dict[Split, Path]:
+    """Return the manifests that are given; one at least must be."""
+    paths = {split: path for split in SPLITS if (path := experiment.data.manifest(split))}
+    if not paths:
+        raise ConfigError(
+            "data.train_metadata_file: no manifest is given",
+            hint="name the TSV files in the data section of the experiment file",
+        )
+    return paths
+
+
+# What an actor was made from
+
+
+def fingerprints(experiment: Experiment) -> dict[Step, str]:
+    """Return a digest of what each actor is made from."""
+    pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
+    model, data = experiment.model, experiment.data
+    signals = [_signal(slot, experiment=experiment) for slot in pipeline.inputs]
+    manifests = {split: _digest(path) for split, path in manifest_paths(experiment).items()}
+    tokens = [
+        _folder_digest(pipeline.tokenizer_path) if pipeline.tokenizer_path else manifests,
+        pipeline.new_vocabulary,
+        _digest(Path(pipeline.new_vocabulary or "").expanduser()),
+    ]
+    limits = [data.max_frames, data.min_frames, data.max_length]
+    counted = tokens if _counts_tokens(pipeline, data=data) else None
+    streams = [slot.name for slot in pipeline.inputs]
+    pretrained = [section.pretrained_feature_extractor for section in map(model.stream, streams)]
+    backbones = [
+        _folder_digest(name)
+        for name in (model.pretrained_backbone, *pretrained)
+        if name is not None
+    ]
+    return {
+        "dataset": _canonical_digest([manifests, limits, counted, signals, pipeline.columns]),
+        "processor": _canonical_digest([tokens, signals, pipeline.texts]),
+        "model": _canonical_digest(
+            [model.model_dump(mode="json"), streams, backbones, tokens, experiment.setup.seed]
+        ),
+    }
+
+
+def _counts_tokens(pipeline: Pipeline, *, data: DataSection) -> bool:
+    """Whether which rows there are depends on the tokenizer."""
+    return data.max_length is not None or "text" in pipeline.modalities
+
+
+def _signal(slot: InputSlot, *, experiment: Experiment) -> list[Any]:
+    """Return what decides the numbers that one signal becomes."""
+    section = experiment.model.stream(slot.name)
+    files = {
+        key: _folder_digest(str(value)) or _digest(Path(str(value)).expanduser())
+        for key, value in slot.settings.items()
+        if key.endswith("_path") and value is not None
+    }
+    return [
+        slot.name,
+        slot.mask,
+        slot.modality,
+        dict(slot.settings),
+        files,
+        section.feat_dim,
+        section.feature_extractor_type is not None,
+    ]
+
+
+def _canonical_digest(made_from: Any) -> str:
+    text = json.dumps(made_from, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(path: Path) -> str | None:
+    """Return the digest of a file, or None where there is none: what reads it will say so."""
+    try:
+        return sha256(path)
+    except OSError:
+        return None
+
+
+def _folder_digest(name: str) -> Any:
+    """Return what tells one pretrained folder from another; weights count by their size only."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return name
+    return {
+        path.name: path.stat().st_size if path.suffix in _WEIGHTS else _digest(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
+
+
+def leaves_rows_out(data: DataSection) -> bool:
+    """Tell whether the data set may have fewer rows than its manifest."""
+    limits = (data.max_frames, data.min_frames, data.max_length)
+    return data.on_bad_sample == "skip" or any(limit is not None for limit in limits)
+
+
+def built_rows(experiment: Experiment, folder: Path) -> Mapping[Split, int] | None:
+    """Return how many rows each split of the data set has; None where it is to be built first."""
+    if "dataset" in missing_steps(experiment, folder):
+        return None
+    return _mark(Actors.of(folder).dataset).get(ROWS)
+
+
+def made_from(folder: Path) -> str | None:
+    """Return the digest that the actor in ``folder`` carries; None where there is no actor."""
+    return _mark(folder).get("made_from")
+
+
+def _mark(folder: Path) -> Mapping[str, Any]:
+    """Return what is written down of the actor in ``folder``; nothing where there is none."""
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return mark if isinstance(mark, dict) and mark.get("format") == FORMAT else {}
