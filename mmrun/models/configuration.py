@@ -1,5 +1,7 @@
 """The configuration of the multimodal embedder, as Hugging Face saves and loads it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -8,8 +10,47 @@ from transformers.configuration_utils import SubConfigSpec
 SubConfig = dict[str, Any] | PreTrainedConfig | None
 
 
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input of the model, by the names of its two tensors in a batch."""
+
+    name: str
+    mask: str
+    tokens: bool = False
+    """Whether it holds ids, which the backbone embeds itself, and not frames."""
+
+
+FRAMES = InputSpec("input_frames", "attention_mask")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """What leads the frames of one input to the backbone."""
+
+    feature_extractor_config: PreTrainedConfig | None = None
+    feat_dim: int = 512
+    multimodal_mapper_type: str = "linear"
+    multimodal_mapper_layer_norm_before: bool = False
+    multimodal_mapper_layer_norm: bool = False
+    multimodal_mapper_activation: bool = False
+    multimodal_mapper_factor: int | None = None
+    multimodal_mapper_dropout: float | None = None
+    adapter_ksize: list[int] | tuple[int, ...] | None = None
+    adapter_stride: list[int] | tuple[int, ...] | None = None
+    freeze_feature_extractor: bool = False
+    freeze_multimodal_mapper: bool = False
+
+
+STREAM_KEYS = tuple(StreamConfig.__dataclass_fields__)
+_NAMES = ("name", "mask", "tokens")
+
+
 class MultimodalEmbedderConfig(PreTrainedConfig):
-    """Feature extractor (optional), mapper and backbone; complete without the experiment file."""
+    """Streams and backbone; complete without the experiment file.
+
+    The keys of a stream (``feat_dim``, ...) are those of the first one that has frames; what
+    differs in another stands in ``streams``, beside the names of its tensors.
+    """
 
     model_type = "multimodal_embedder"
     # transformers 5 reads these to carry data types and attention kinds down to the parts.
@@ -24,6 +65,7 @@ class MultimodalEmbedderConfig(PreTrainedConfig):
 
     backbone_config: SubConfig = None
     feature_extractor_config: SubConfig = None
+    streams: list[dict[str, Any]] | None = None
     feat_dim: int = 512
     multimodal_mapper_type: str = "linear"
     multimodal_mapper_layer_norm_before: bool = False
@@ -56,6 +98,25 @@ class MultimodalEmbedderConfig(PreTrainedConfig):
     ) -> PreTrainedConfig:
         """Return the backbone's configuration: it is what generation needs to know."""
         return _backbone(self).get_text_config(decoder=decoder, encoder=encoder)
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """The inputs in the order in which the encoder reads them."""
+        if self.streams is None:
+            return (FRAMES,)
+        return tuple(
+            InputSpec(**{key: stream[key] for key in _NAMES if key in stream})
+            for stream in self.streams
+        )
+
+    def stream(self, name: str) -> StreamConfig:
+        """Return what holds for the input ``name``."""
+        own: Mapping[str, Any] = next(
+            (stream for stream in self.streams or () if stream["name"] == name), {}
+        )
+        keys = {key: own.get(key, getattr(self, key)) for key in STREAM_KEYS}
+        keys["feature_extractor_config"] = _as_config(keys["feature_extractor_config"])
+        return StreamConfig(**keys)
 
     @property
     def backbone_size(self) -> int:

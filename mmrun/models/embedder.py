@@ -1,6 +1,6 @@
 """The model: feature extractor (optional), mapper, and a sequence-to-sequence backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel, initialization
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
-from mmrun.models.configuration import MultimodalEmbedderConfig
+from mmrun.models.configuration import InputSpec, MultimodalEmbedderConfig
 from mmrun.models.extractor import FeatureExtractor
 from mmrun.models.mapper import Mapper
+from mmrun.models.stream import Stream, mapped
 
 _IGNORED = -100
 
@@ -30,10 +31,15 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: MultimodalEmbedderConfig) -> None:
         super().__init__(config)
-        extractor = config.feature_extractor_config
-        self.feature_extractor = FeatureExtractor.from_config(extractor) if extractor else None
-        self.multimodal_mapper = Mapper(config)
+        framed = [spec.name for spec in config.inputs if not spec.tokens]
+        streams = {name: Stream(config.stream(name), size=config.backbone_size) for name in framed}
+        self._first = next(iter(streams), None)
+        first = streams.pop(self._first) if self._first else None
+        self.feature_extractor = first.feature_extractor if first else None
+        self.multimodal_mapper = first.multimodal_mapper if first else None
+        self.other_streams = nn.ModuleDict(streams)
         self.backbone: Any = AutoModelForSeq2SeqLM.from_config(config.backbone_config)
+        self.main_input_name = config.inputs[0].name
         self.post_init()
         # The Trainer compares these with what a checkpoint lacks: tied weights are there once.
         self._keys_to_ignore_on_save = set(self.all_tied_weights_keys)
@@ -50,18 +56,29 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
     def freeze(self) -> None:
         """Take the parts that the configuration names out of training."""
         config, backbone = self.config, self.backbone
-        parts: Sequence[tuple[bool, nn.Module | None]] = (
-            (config.freeze_feature_extractor, self.feature_extractor),
-            (config.freeze_multimodal_mapper, self.multimodal_mapper),
+        parts: list[tuple[bool, nn.Module | None]] = [
             (config.freeze_backbone, backbone),
             (config.freeze_encoder_embed_tokens, backbone.get_encoder().get_input_embeddings()),
             (config.freeze_decoder_embed_tokens, backbone.get_decoder().get_input_embeddings()),
             (config.freeze_lm_head, backbone.get_output_embeddings()),
-        )
+        ]
+        for name in self._framed():
+            stream = config.stream(name)
+            extractor, mapper = self.parts(name)
+            parts.append((stream.freeze_feature_extractor, extractor))
+            parts.append((stream.freeze_multimodal_mapper, mapper))
         self.requires_grad_(requires_grad=True)
         for frozen, part in parts:
             if frozen and part is not None:
                 part.requires_grad_(requires_grad=False)
+
+    def parts(self, name: str) -> tuple[FeatureExtractor | None, Mapper]:
+        """Return feature extractor and mapper of the input of frames ``name``."""
+        stream: Any = self if name == self._first else self.other_streams[name]
+        return stream.feature_extractor, stream.multimodal_mapper
+
+    def _framed(self) -> list[str]:
+        return [spec.name for spec in self.config.inputs if not spec.tokens]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Start the mapper as torch does; the other parts know how they start themselves."""
@@ -110,7 +127,8 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         """Score the next tokens.
 
         Args:
-            input_frames: ``[B, T, D]``, or ``[B, T, C, H, W]`` for a feature extractor.
+            input_frames: ``[B, T, D]``, ``[B, T, C, H, W]`` for a feature extractor, or ids
+                ``[B, T]``; an input of another name is given under its own.
             attention_mask: which frames are real ``[B, T]``; with ``encoder_outputs``, which of
                 their positions are.
             encoder_prompt: ids ``[B, P]`` that the encoder reads before the frames.
@@ -124,12 +142,13 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
             num_items_in_batch: by how many labels the sum of the losses is divided, when a step
                 has several batches; else by those of this batch.
             label_smoothing: the share of the target that is spread over all tokens.
-            **kwargs: go to the backbone.
+            **kwargs: the tensors of other inputs; the rest goes to the backbone.
         """
+        names = {name for spec in self.config.inputs for name in (spec.name, spec.mask)}
+        given = {name: kwargs.pop(name) for name in names & kwargs.keys()}
         if encoder_outputs is None:
             encoder_outputs, attention_mask = self.encode(
-                input_frames=input_frames,
-                attention_mask=attention_mask,
+                {"input_frames": input_frames, "attention_mask": attention_mask, **given},
                 encoder_prompt=encoder_prompt,
                 encoder_prompt_length_padding_mask=encoder_prompt_length_padding_mask,
             )
@@ -152,29 +171,42 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
 
     def encode(
         self,
+        inputs: Mapping[str, Tensor | None],
         *,
-        input_frames: Tensor | None,
-        attention_mask: Tensor | None,
         encoder_prompt: Tensor | None = None,
         encoder_prompt_length_padding_mask: Tensor | None = None,
     ) -> tuple[BaseModelOutput, Tensor]:
-        """Return the encoder's outputs, and which of their positions are real."""
-        if input_frames is None:
-            raise ValueError("input_frames or encoder_outputs must be given")
-        if attention_mask is None:
-            attention_mask = input_frames.new_ones(input_frames.shape[:2], dtype=torch.long)
-        features = input_frames
-        if self.feature_extractor is not None:
-            features = self.feature_extractor(features)
-        parts = [self.multimodal_mapper(features, attention_mask)]
+        """Return the encoder's outputs, and which of their positions are real.
+
+        Args:
+            inputs: The tensors of all inputs and their masks, by name; without a mask all is real.
+            encoder_prompt: As in ``forward``.
+            encoder_prompt_length_padding_mask: As in ``forward``.
+        """
+        parts = [self._positions(spec, inputs) for spec in self.config.inputs]
         if encoder_prompt is not None:
             mask = encoder_prompt_length_padding_mask
             mask = torch.ones_like(encoder_prompt) if mask is None else mask
             parts.insert(0, (self._embedded(encoder_prompt), mask))
-        end = torch.full_like(attention_mask[:, :1], self._one_eos())
+        mask = parts[0][1]
+        end = mask.new_full((len(mask), 1), self._one_eos(), dtype=torch.long)
         parts.append((self._embedded(end), torch.ones_like(end)))
         positions, mask = packed(parts)
         return self.backbone.get_encoder()(inputs_embeds=positions, attention_mask=mask), mask
+
+    def _positions(
+        self, spec: InputSpec, inputs: Mapping[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the positions that the encoder reads of one input, and which are real."""
+        given, mask = inputs.get(spec.name), inputs.get(spec.mask)
+        if given is None:
+            raise ValueError(f"{spec.name} or encoder_outputs must be given")
+        if mask is None:
+            mask = given.new_ones(given.shape[:2], dtype=torch.long)
+        if spec.tokens:
+            return self._embedded(given), mask
+        extractor, mapper = self.parts(spec.name)
+        return mapped(given, mask, extractor=extractor, mapper=mapper)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         encoder = self.backbone.get_encoder()
@@ -207,17 +239,19 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Write text; prompts of the decoder may differ in length, and come back with the text."""
         kwargs.pop("labels", None)
+        kwargs |= dict(zip((self.main_input_name, "generation_config"), args, strict=False))
+        if kwargs.get("encoder_outputs") is None:
+            kwargs |= self._encoded(kwargs)
         prompts = kwargs.pop("decoder_input_ids", None)
         mask = kwargs.pop("decoder_attention_mask", None)
         if prompts is None:
-            return self._generate(*args, **kwargs)
+            return self._generate(**kwargs)
         mask = torch.ones_like(prompts) if mask is None else mask
         lengths = mask.sum(dim=1)
         # Padded prompts would shift what the decoder takes for positions: one call a length.
         groups = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
         written = [
             self._generate(
-                *(_rows(value, rows, total=len(prompts)) for value in args),
                 decoder_input_ids=self._started(prompts[rows, : int(lengths[rows[0]])]),
                 **{key: _rows(value, rows, total=len(prompts)) for key, value in kwargs.items()},
             )
@@ -225,9 +259,19 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         ]
         return written[0] if len(groups) == 1 else self._joined(written, groups)
 
-    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+    def _encoded(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Take the inputs out of ``given``; return what the decoder reads instead of them."""
+        names = {name for spec in self.config.inputs for name in (spec.name, spec.mask)}
+        prompts = ("encoder_prompt", "encoder_prompt_length_padding_mask")
+        outputs, mask = self.encode(
+            {name: given.pop(name, None) for name in names},
+            **{name: given.pop(name, None) for name in prompts},
+        )
+        return {"encoder_outputs": outputs, "attention_mask": mask}
+
+    def _generate(self, **kwargs: Any) -> Any:
         whole: Any = super()
-        return whole.generate(*args, **kwargs)
+        return whole.generate(**kwargs)
 
     def _started(self, prompts: Tensor) -> Tensor:
         """Put the token before ``prompts`` that the decoder always starts with."""
@@ -244,24 +288,6 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         for tokens, rows in zip(written, groups, strict=True):
             joined[rows, :, : tokens.shape[1]] = tokens.reshape(len(rows), copies, -1)
         return joined.flatten(0, 1)
-
-    def _prepare_text_encoder_decoder_kwargs_for_generation(
-        self,
-        inputs_tensor: Tensor,
-        model_kwargs: dict[str, Any],
-        model_input_name: str | None,  # noqa: ARG002
-        generation_config: Any,  # noqa: ARG002
-    ) -> dict[str, Any]:
-        """Encode once; afterwards the mask is that of the encoder's positions."""
-        prompt = model_kwargs.pop("encoder_prompt", None)
-        prompt_mask = model_kwargs.pop("encoder_prompt_length_padding_mask", None)
-        model_kwargs["encoder_outputs"], model_kwargs["attention_mask"] = self.encode(
-            input_frames=inputs_tensor,
-            attention_mask=model_kwargs.get("attention_mask"),
-            encoder_prompt=prompt,
-            encoder_prompt_length_padding_mask=prompt_mask,
-        )
-        return model_kwargs
 
 
 def packed(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -293,10 +319,14 @@ def token_loss(
         reduction="sum",
         label_smoothing=label_smoothing,
     )
-    count = (labels != _IGNORED).sum() if items is None else items
-    return total / count
+    count = (labels != _IGNORED).sum() if items is None else torch.as_tensor(items)
+    # Where every sample was skipped nothing counts, and the sum is zero.
+    return total / count.clamp(min=1).to(total.device)
 
 
 def _rows(value: Any, rows: Tensor, *, total: int) -> Any:
     """Return the chosen rows of what has one a sample, and anything else as it is."""
+    if isinstance(value, BaseModelOutput):
+        states: Any = value.last_hidden_state
+        return BaseModelOutput(last_hidden_state=states[rows])
     return value[rows] if isinstance(value, Tensor) and value.shape[:1] == (total,) else value

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmrun.models.configuration import MultimodalEmbedderConfig
+from mmrun.models.configuration import StreamConfig
 
 _KERNELS = (3, 3)
 _STRIDES = (2, 2)
@@ -22,9 +22,8 @@ class Mapped(NamedTuple):
 class Mapper(nn.Module):
     """Layer norm, mapping, dropout, layer norm, ReLU; all but the mapping are optional."""
 
-    def __init__(self, config: MultimodalEmbedderConfig) -> None:
+    def __init__(self, config: StreamConfig, *, size: int) -> None:
         super().__init__()
-        size = config.backbone_size
         self.before = _norm(config.feat_dim, wanted=config.multimodal_mapper_layer_norm_before)
         self.mapping: nn.Module
         factor = config.multimodal_mapper_factor or _FACTOR
@@ -106,7 +105,10 @@ def _shortened(mask: Tensor, *, layer: nn.Module) -> Tensor:
         raise TypeError(f"a CNN adapter has no {type(layer).__name__}")
     (kernel,), (stride,) = layer.kernel_size, layer.stride
     padding = 2 * (kernel // 2)
-    lengths = torch.div(mask.sum(dim=1) + padding - kernel, stride, rounding_mode="floor") + 1
+    frames = mask.sum(dim=1)
+    lengths = torch.div(frames + padding - kernel, stride, rounding_mode="floor") + 1
+    # An even kernel makes a position of padding alone: that of a signal without frames is not real.
+    lengths = lengths.where(frames > 0, 0)
     longest = (mask.shape[1] + padding - kernel) // stride + 1
     return (torch.arange(longest, device=mask.device) < lengths[:, None]).to(mask.dtype)
 

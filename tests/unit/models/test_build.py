@@ -104,9 +104,8 @@ def test_frozen_parts_are_not_trained(given: dict[str, Any], frozen: set[str]) -
     "key", ["freeze_encoder_embed_tokens", "freeze_decoder_embed_tokens", "freeze_lm_head"]
 )
 def test_tied_embeddings_are_frozen_together(key: str) -> None:
-    frozen = [
-        name for name, part in model(**{key: True}).named_parameters() if not part.requires_grad
-    ]
+    given: dict[str, Any] = {key: True}
+    frozen = [name for name, part in model(**given).named_parameters() if not part.requires_grad]
 
     assert frozen == ["backbone.model.shared.weight"]
 

@@ -3,15 +3,14 @@ from typing import Any
 import pytest
 import torch
 
-from mmrun.models.configuration import MultimodalEmbedderConfig
+from mmrun.models.configuration import StreamConfig
 from mmrun.models.mapper import Mapper
 from tests.unit.models.tiny import M2M, SIZE
 
 
 def mapper(**given: Any) -> Mapper:
-    backbone = {"model_type": "m2m_100", **M2M}
     torch.manual_seed(0)
-    return Mapper(MultimodalEmbedderConfig(backbone_config=backbone, feat_dim=SIZE, **given)).eval()
+    return Mapper(StreamConfig(feat_dim=SIZE, **given), size=M2M["d_model"]).eval()
 
 
 @pytest.mark.parametrize("kind", ["linear", "adapter"])

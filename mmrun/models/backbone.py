@@ -1,0 +1,105 @@
+"""The backbone: from its keys, or from a pretrained one with a row for every token."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from mmrun.config.schema import ModelSection
+from mmrun.errors import ConfigError
+from mmrun.models.library import check_keys, read_pretrained, refusing
+
+
+def backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """Return the configuration of a backbone that starts from nothing, sized for the tokenizer."""
+    given = dict(section.backbone_config or {})
+    with refusing("model.backbone_type", hint="m2m_100, bart, mbart, t5, ... of transformers"):
+        defaults = AutoConfig.for_model(section.backbone_type)
+    check_keys(given, known=defaults, key="model.backbone_config")
+    ids = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": _start_id(defaults, tokenizer),
+    }
+    with refusing("model.backbone_config"):
+        config = AutoConfig.for_model(section.backbone_type, **{**ids, **given})
+    if config.vocab_size < len(tokenizer):
+        raise ConfigError(
+            f"model.backbone_config.vocab_size: is {config.vocab_size}, the tokenizer has "
+            f"{len(tokenizer)} tokens",
+            hint="remove vocab_size: the tokenizer decides it",
+        )
+    return config
+
+
+def _start_id(defaults: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id that the decoder starts with: the one that this kind of model starts with."""
+    usual = getattr(defaults, "decoder_start_token_id", None)
+    for name in ("eos", "pad", "bos"):
+        found = getattr(tokenizer, f"{name}_token_id")
+        if (
+            usual is not None
+            and getattr(defaults, f"{name}_token_id") == usual
+            and found is not None
+        ):
+            return int(found)
+    return int(tokenizer.pad_token_id)  # as T5 does, whose configuration does not say so
+
+
+def pretrained_backbone(
+    section: ModelSection, *, tokenizer: PreTrainedTokenizerBase, new_tokens: Collection[str]
+) -> Any:
+    """Return the backbone of ``pretrained_backbone``, with a row for every token; or None."""
+    if section.pretrained_backbone is None:
+        return None
+    key = "model.pretrained_backbone"
+    config = read_pretrained(AutoConfig, section.pretrained_backbone, key=key)
+    if "backbone_type" in section.model_fields_set and config.model_type != section.backbone_type:
+        raise ConfigError(
+            f"model.backbone_type: is {section.backbone_type!r}, model.pretrained_backbone is of "
+            f"the type {config.model_type!r}",
+            hint=f"set model.backbone_type to {config.model_type}",
+        )
+    check_keys(section.backbone_config or {}, known=config, key="model.backbone_config")
+    backbone = read_pretrained(
+        AutoModelForSeq2SeqLM,
+        section.pretrained_backbone,
+        key=key,
+        **(section.backbone_config or {}),
+    )
+    for name in ("pad_token_id", "eos_token_id"):
+        if getattr(backbone.config, name) != getattr(tokenizer, name):
+            raise ConfigError(
+                f"processor.tokenizer_path: {name} is {getattr(tokenizer, name)}, the backbone has "
+                f"{getattr(backbone.config, name)}",
+                hint="use the tokenizer that belongs to model.pretrained_backbone",
+            )
+    _extend(backbone, tokenizer=tokenizer, new_tokens=new_tokens)
+    return backbone
+
+
+@torch.no_grad()
+def _extend(
+    backbone: Any, *, tokenizer: PreTrainedTokenizerBase, new_tokens: Collection[str]
+) -> None:
+    """Give ``new_tokens`` rows that are the mean of those that the backbone had."""
+    had = backbone.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > had:
+        backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    vocabulary = tokenizer.get_vocab()
+    new = {*(vocabulary[token] for token in new_tokens), *range(had, len(tokenizer))}
+    old = torch.tensor([row for row in range(had) if row not in new])
+    tables = {
+        id(layer.weight): layer.weight
+        for layer in (backbone.get_input_embeddings(), backbone.get_output_embeddings())
+    }
+    for weight in tables.values():
+        weight[sorted(new)] = weight[old].mean(dim=0)
