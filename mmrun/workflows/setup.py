@@ -228,12 +228,17 @@ def _existing_processor(folder: Path) -> "MultimodalProcessor":
 
 def _make_model(plan: _Plan, *, processor: "MultimodalProcessor") -> Made:
     from mmrun.models.build import build_model
+    from mmrun.models.configuration import InputSpec
 
     model = build_model(
         plan.experiment.model,
         tokenizer=processor.tokenizer,
         new_tokens=processor.new_tokens,
         seed=plan.experiment.setup.seed,
+        inputs=[
+            InputSpec(name=stream.name, mask=stream.mask, tokens=stream.tokens)
+            for stream in plan.streams
+        ],
     )
     sizes = [(part.numel(), part.requires_grad) for part in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)
