@@ -29,6 +29,8 @@ def backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": _start_id(defaults, tokenizer),
     }
+    if getattr(defaults, "forced_eos_token_id", None) is not None:
+        ids["forced_eos_token_id"] = tokenizer.eos_token_id  # its default is that of one vocabulary
     with refusing("model.backbone_config"):
         config = AutoConfig.for_model(section.backbone_type, **{**ids, **given})
     if config.vocab_size < len(tokenizer):

@@ -1,16 +1,32 @@
 """The model: feature extractor (optional), mapper, and a sequence-to-sequence backbone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel, initialization
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    GenerationMixin,
+    PreTrainedModel,
+    initialization,
+)
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from mmrun.models.configuration import InputSpec, MultimodalEmbedderConfig
 from mmrun.models.extractor import FeatureExtractor
+from mmrun.models.left_padding import (
+    Rules,
+    moved_back,
+    needs_one_length,
+    own_options,
+    padded_left,
+    place_of_positions,
+    positions_from,
+    rules_of,
+)
 from mmrun.models.mapper import Mapper
+from mmrun.models.scores import joined, mean_scores
 from mmrun.models.stream import Stream, mapped
 
 _IGNORED = -100
@@ -237,7 +253,12 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Write text; prompts of the decoder may differ in length, and come back with the text."""
+        """Write text; prompts of the decoder may differ in length, and come back with the text.
+
+        Sequences begin with the start token and the prompt, and are filled up on the right. With
+        ``return_dict_in_generate`` and ``output_scores`` the result has ``sequences_scores`` also
+        where no beams are searched: the mean log-probability of the tokens that were written.
+        """
         kwargs.pop("labels", None)
         kwargs |= dict(zip((self.main_input_name, "generation_config"), args, strict=False))
         if kwargs.get("encoder_outputs") is None:
@@ -245,19 +266,58 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         prompts = kwargs.pop("decoder_input_ids", None)
         mask = kwargs.pop("decoder_attention_mask", None)
         if prompts is None:
-            return self._generate(**kwargs)
-        mask = torch.ones_like(prompts) if mask is None else mask
-        lengths = mask.sum(dim=1)
-        # Padded prompts would shift what the decoder takes for positions: one call a length.
+            return self._generate(kwargs)
+        lengths = (torch.ones_like(prompts) if mask is None else mask).sum(dim=1)
+        if len(lengths.unique()) == 1:
+            return self._generate(kwargs, decoder_input_ids=self._started(prompts, lengths))
+        option = self._option(kwargs)
+        if place_of_positions(self.get_decoder()) is None or needs_one_length(option, kwargs):
+            return self._length_by_length(prompts, lengths, kwargs)
+        return self._left_padded(prompts, lengths, kwargs, rules=rules_of(option))
+
+    def _option(self, given: Mapping[str, Any]) -> Callable[[str], Any]:
+        """Return what tells the value of an option, given here or the model's."""
+        places = [given.get("generation_config"), self.generation_config]
+
+        def option(name: str) -> Any:
+            if name in given:
+                return given[name]
+            values = (getattr(place, name, None) for place in places)
+            return next((value for value in values if value is not None), None)
+
+        return option
+
+    def _left_padded(
+        self, prompts: Tensor, lengths: Tensor, options: dict[str, Any], *, rules: Rules
+    ) -> Any:
+        """Write all texts in one call, each with the tokens that it would have alone."""
+        # The filler is another token than the start, for rules that look for what was there before.
+        filler = self._pad if self._pad != self._start else self._one_eos()
+        moved, mask = padded_left(self._started(prompts, lengths), lengths + 1, filler=filler)
+        shifts = lengths.max() - lengths
+        written = self._generate(
+            {**options, **own_options(rules, shifts)},
+            shifts=shifts,
+            rules=rules,
+            decoder_input_ids=moved,
+            decoder_attention_mask=mask,
+        )
+        if isinstance(written, Tensor):
+            return moved_back(written, shifts, pad=self._pad, limit=rules.limit)
+        written.sequences = moved_back(written.sequences, shifts, pad=self._pad, limit=rules.limit)
+        return written
+
+    def _length_by_length(self, prompts: Tensor, lengths: Tensor, options: dict[str, Any]) -> Any:
+        """Write the texts in one call for each length of a prompt."""
         groups = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
         written = [
             self._generate(
-                decoder_input_ids=self._started(prompts[rows, : int(lengths[rows[0]])]),
-                **{key: _rows(value, rows, total=len(prompts)) for key, value in kwargs.items()},
+                {key: _rows(value, rows, total=len(prompts)) for key, value in options.items()},
+                decoder_input_ids=self._started(prompts[rows], lengths[rows]),
             )
             for rows in groups
         ]
-        return written[0] if len(groups) == 1 else self._joined(written, groups)
+        return joined(written, groups, pad=self._pad)
 
     def _encoded(self, given: dict[str, Any]) -> dict[str, Any]:
         """Take the inputs out of ``given``; return what the decoder reads instead of them."""
@@ -269,25 +329,33 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         )
         return {"encoder_outputs": outputs, "attention_mask": mask}
 
-    def _generate(self, **kwargs: Any) -> Any:
+    def _generate(
+        self,
+        options: dict[str, Any],
+        *,
+        shifts: Tensor | None = None,
+        rules: Rules | None = None,
+        **prompts: Tensor,
+    ) -> Any:
+        """Let transformers write; with ``shifts``, each row begins that many columns later."""
         whole: Any = super()
-        return whole.generate(**kwargs)
+        limit = rules.limit if rules else None
+        if shifts is None:
+            written = whole.generate(**options, **prompts)
+        else:
+            with positions_from(self.get_decoder(), shifts, limit=limit):
+                written = whole.generate(**options, **prompts)
+        if not isinstance(written, Tensor) and getattr(written, "sequences_scores", None) is None:
+            width = prompts["decoder_input_ids"].shape[1] if prompts else 1
+            room = None if shifts is None or limit is None else limit + shifts - width
+            ends = rules_of(self._option(options)).ends
+            written.sequences_scores = mean_scores(written, ends=ends, room=room)
+        return written
 
-    def _started(self, prompts: Tensor) -> Tensor:
+    def _started(self, prompts: Tensor, lengths: Tensor) -> Tensor:
         """Put the token before ``prompts`` that the decoder always starts with."""
-        return torch.cat([prompts.new_full((len(prompts), 1), self._start), prompts], dim=1)
-
-    def _joined(self, written: Sequence[Any], groups: Sequence[Tensor]) -> Tensor:
-        """Put the rows of all groups back in order, filled up on the right."""
-        if not all(isinstance(tokens, Tensor) for tokens in written):
-            raise ValueError("prompts of different lengths need return_dict_in_generate=False")
-        copies = len(written[0]) // len(groups[0])
-        longest = max(tokens.shape[1] for tokens in written)
-        total = sum(map(len, groups))
-        joined: Tensor = written[0].new_full((total, copies, longest), self._pad)
-        for tokens, rows in zip(written, groups, strict=True):
-            joined[rows, :, : tokens.shape[1]] = tokens.reshape(len(rows), copies, -1)
-        return joined.flatten(0, 1)
+        start = prompts.new_full((len(prompts), 1), self._start)
+        return torch.cat([start, prompts[:, : int(lengths.max())]], dim=1)
 
 
 def packed(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
