@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from mmrun.config.schema import Experiment
 from mmrun.errors import ConfigError
-from mmrun.training.metrics import check_metrics, greater_is_better, key_of
+from mmrun.training.metrics import check_metrics, greater_is_better, key_of, keys_of
 from mmrun.training.processes import Launched
 from mmrun.training.refused import refuse_impossible
 from mmrun.training.unused import say_unused
@@ -118,9 +118,9 @@ def _check_scores(experiment: Experiment, *, evaluates: bool) -> None:
     check_metrics(names)
     wanted = str(given.get("metric_for_best_model") or "eval_loss").removeprefix("eval_")
     scored = evaluates and bool(given.get("predict_with_generate"))
-    if evaluates and wanted not in {"loss", *(names if scored else ())}:
+    if evaluates and wanted != "loss" and not (scored and key_of(wanted) in keys_of(names)):
         problem = f"training.metric_for_best_model: {wanted!r} is never computed"
-        if wanted in names:
+        if key_of(wanted) in keys_of(names):
             hint = "set predict_with_generate: true, so that text is generated and scored"
         else:
             hint = f"use loss, or add {wanted} to metric_name (with predict_with_generate: true)"

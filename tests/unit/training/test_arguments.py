@@ -13,7 +13,7 @@ from mmrun.errors import ConfigError
 from mmrun.training.arguments import build_arguments, check_optimizer
 
 EVALUATION: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4}
-SCORES: dict[str, Any] = {"predict_with_generate": True, "metric_name": "chrf,ter,chrf++"}
+SCORES: dict[str, Any] = {"predict_with_generate": True, "metric_name": "chrf,ter,wer,rouge,chrf++"}
 
 
 def arguments(
@@ -48,7 +48,14 @@ def test_only_labels_are_labels() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "greater"),
-    [("eval_loss", False), ("loss", False), ("chrf", True), ("eval_ter", False)],
+    [
+        ("eval_loss", False),
+        ("loss", False),
+        ("chrf", True),
+        ("eval_ter", False),
+        ("wer", False),
+        ("rouge2", True),
+    ],
 )
 def test_the_direction_of_the_best_is_known_by_the_metric(metric: str, greater: bool) -> None:
     built = arguments(**EVALUATION, **SCORES, metric_for_best_model=metric)
@@ -78,8 +85,8 @@ def test_a_best_that_is_never_computed_is_refused(training: dict[str, Any], hint
 
 
 def test_an_unknown_metric_is_refused_before_training() -> None:
-    with pytest.raises(ConfigError, match="'blue' is not a metric"):
-        arguments(metric_name="blue")
+    with pytest.raises(ConfigError, match=r"'chrf2' is not a metric .* mean 'chrf'"):
+        arguments(metric_name="chrf2")
 
 
 def test_with_evaluation_the_best_is_the_one_of_the_lowest_loss() -> None:
