@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from mmrun.stopwatch import digests
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SETTLED_S = 2.0
 
 
 def is_full(error: BaseException) -> bool:
@@ -22,6 +24,14 @@ def is_full(error: BaseException) -> bool:
         return error.errno in _FULL
     text = str(error)
     return any(f"[Errno {code}]" in text or f"(os error {code})" in text for code in _FULL)
+
+
+def is_settled(status: os.stat_result) -> bool:
+    """Tell whether a change of the file from now on would show in its time stamp.
+
+    What was written a moment ago may be written again within the same tick of the clock.
+    """
+    return time.time() - status.st_mtime > _SETTLED_S
 
 
 def sha256(path: Path) -> str:

@@ -78,8 +78,8 @@ class DataSection(Section):
     """Rows whose text to write has more tokens, prompt and end included, are left out."""
     on_bad_sample: Literal["error", "skip"] = "error"
     cache: Literal["off", "memory", "disk"] = "memory"
-    cache_size_mb: PositiveInt = 256
-    """Of the memory of each process that loads, or of the folder that all share on disk."""
+    cache_size_mb: PositiveInt | None = None
+    """Of the memory of each process that loads (256), or of the folder that all share (10,240)."""
     cache_dir: Path | None = None
     max_train_samples: PositiveInt | None = None
     max_eval_samples: PositiveInt | None = None

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,13 +19,11 @@ from ruamel.yaml.error import YAMLError
 from mmrun import stopwatch
 from mmrun.config.schema import SPLITS, Experiment
 from mmrun.errors import DataError
-from mmrun.files import write_whole
+from mmrun.files import is_settled, write_whole
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_SETTLED_S = 2.0
-"""A file younger than this may change again without a new time stamp; its digest is not cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +215,7 @@ class _Digester:
             digests = _digests_of(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        if time.time() - status.st_mtime > _SETTLED_S:
+        if is_settled(status):
             self._known[str(path)] = [*key, digests.md5, digests.sha256]
             self._new = True
         return digests
