@@ -191,7 +191,9 @@ def load_dataset_actor(
     """
     modalities = {
         stream.name: modality
-        for stream, modality in zip(processor.inputs, processor.build_modalities(), strict=True)
+        for stream, modality in zip(
+            processor.inputs, processor.build_modalities(cache=data), strict=True
+        )
     }
     found = datasets.load_from_disk(str(folder))
     return {

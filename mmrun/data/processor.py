@@ -8,12 +8,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from mmrun.config.schema import ModelSection
+from mmrun.config.schema import DataSection, ModelSection
+from mmrun.data.cache import cached
 from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
 from mmrun.modalities.base import Modality, ModelInput, Tokenizer, load_modality
 
 logger = logging.getLogger(__name__)
+
+_NUMBERS = ("feature_size", "extracted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +31,21 @@ class Stream:
     feature_size: int
     extracted: bool = False
 
-    def build(self, tokenizer: Tokenizer | None = None) -> Modality:
-        """Return the modality; without a tokenizer it is there to be asked about its settings."""
+    def build(
+        self, tokenizer: Tokenizer | None = None, *, cache: DataSection | None = None
+    ) -> Modality:
+        """Return the modality, with the cache that ``cache`` asks for, if it is given.
+
+        Without a tokenizer it is there to be asked about its settings.
+        """
         model = ModelInput(
             feature_size=self.feature_size, extracted=self.extracted, tokenizer=tokenizer
         )
-        return load_modality(self.modality)(self.settings, model=model)
+        modality = load_modality(self.modality)(self.settings, model=model)
+        if cache is None:
+            return modality
+        of = {key: getattr(self, key) for key in ("modality", "settings", *_NUMBERS)}
+        return cached(modality, data=cache, identity=of)
 
     @property
     def tokens(self) -> bool:
@@ -62,9 +74,9 @@ class MultimodalProcessor(ProcessorMixin):
         """The streams, in the order of a sample's signals."""
         return tuple(Stream(**stream) for stream in self.streams)
 
-    def build_modalities(self) -> list[Modality]:
-        """Return the modality of each stream, with its settings."""
-        return [stream.build(self.tokenizer) for stream in self.inputs]
+    def build_modalities(self, cache: DataSection | None = None) -> list[Modality]:
+        """Return the modality of each stream, with its settings and the cache that is asked for."""
+        return [stream.build(self.tokenizer, cache=cache) for stream in self.inputs]
 
 
 def streams_of(pipeline: Pipeline, *, model: ModelSection) -> tuple[Stream, ...]:

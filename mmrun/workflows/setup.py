@@ -164,6 +164,8 @@ def _make_dataset(
 
     data = plan.experiment.data
     tokenizer = processor.tokenizer if processor is not None else None
+    # What is kept in memory would be gone with this command.
+    cache = data if data.cache == "disk" else None
     rows = {
         split: measured_rows(
             found,
@@ -172,7 +174,7 @@ def _make_dataset(
             reading=Reading(
                 manifest=manifest_paths(plan.experiment)[split],
                 columns=plan.pipeline.columns,
-                modalities=[stream.build(tokenizer) for stream in plan.streams],
+                modalities=[stream.build(tokenizer, cache=cache) for stream in plan.streams],
             ),
             tokens=partial(_token_count, tokenizer),
             whole=plan.experiment.setup.check_files,

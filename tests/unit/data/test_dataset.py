@@ -1,4 +1,5 @@
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -149,3 +150,26 @@ def test_a_data_set_of_broken_files_alone_is_refused(
 
     with pytest.raises(DataError, match="not one of its signals can be read"):
         dataset[0]
+
+
+def test_a_signal_is_read_once(project: Project, processor: MultimodalProcessor) -> None:
+    path = project.add("four", frames=3)
+    dataset = project.dataset(processor, cache="memory")
+    before = dataset[0].signals[0]
+    path.unlink()
+
+    assert dataset[0].signals[0] is before
+
+
+def test_workers_share_what_is_kept_on_disk(
+    project: Project, processor: MultimodalProcessor
+) -> None:
+    os.utime(project.add("four", frames=3), (0, 0))
+    dataset = project.dataset(processor, cache="disk", cache_dir=project.folder / "cache")
+    loader = DataLoader(dataset, collate_fn=Collator(processor), num_workers=1)
+
+    batches = [*loader, *loader]
+
+    assert batches[0]["input_frames"].equal(batches[1]["input_frames"])
+    entry_and_link = list((project.folder / "cache").glob("??/*"))
+    assert len(entry_and_link) == 2
