@@ -30,7 +30,7 @@ def identity_digest(modality: Modality, identity: Mapping[str, Any]) -> bytes:
         "format": _FORMAT,
         "class": f"{kind.__module__}:{kind.__qualname__}",
         "identity": identity,
-        "files": {text: _content(Path(text)) for text in sorted(set(_names_in(identity)))},
+        "files": {text: content_of(Path(text)) for text in sorted(set(_names_in(identity)))},
         "code": _code(kind),
         "versions": _versions(kind),
     }
@@ -53,7 +53,7 @@ def _names_in(value: Any) -> Iterator[str]:
             yield from _names_in(part)
 
 
-def _content(path: Path) -> Any:
+def content_of(path: Path) -> Any:
     """Return the digest of a file; of a folder, those of its small files and a hint at others."""
     path = path.expanduser()
     try:

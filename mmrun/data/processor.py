@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from mmrun.config.schema import DataSection, ModelSection
 from mmrun.data.cache import cached
+from mmrun.data.enclosed import enclose, files_named_in
+from mmrun.data.identity import content_of
 from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
 from mmrun.modalities.base import Modality, ModelInput, Tokenizer, load_modality
 
 logger = logging.getLogger(__name__)
-
-_NUMBERS = ("feature_size", "extracted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Stream:
     settings: Mapping[str, Any]
     feature_size: int
     extracted: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Copies of the files that the settings name, by the setting; they win over those."""
 
     def build(
         self, tokenizer: Tokenizer | None = None, *, cache: DataSection | None = None
@@ -41,11 +44,23 @@ class Stream:
         model = ModelInput(
             feature_size=self.feature_size, extracted=self.extracted, tokenizer=tokenizer
         )
-        modality = load_modality(self.modality)(self.settings, model=model)
+        modality = load_modality(self.modality)({**self.settings, **self.files}, model=model)
         if cache is None:
             return modality
-        of = {key: getattr(self, key) for key in ("modality", "settings", *_NUMBERS)}
-        return cached(modality, data=cache, identity=of)
+        return cached(modality, data=cache, identity=self._identity())
+
+    def _identity(self) -> Mapping[str, Any]:
+        """Return what decides the values, wherever the files that are named lie."""
+        contents = {key: content_of(path) for key, path in self._files().items()}
+        of = {key: getattr(self, key) for key in ("modality", "feature_size", "extracted")}
+        return {**of, "settings": {**self.settings, **contents}}
+
+    def _files(self) -> dict[str, Path]:
+        return files_named_in({**self.settings, **self.files})
+
+    def enclosed(self, to: Path) -> dict[str, Any]:
+        """Return this with its files copied below ``to``, as it is written down there."""
+        return {**asdict(self), "files": enclose(self._files(), stream=self.name, to=to)}
 
     @property
     def tokens(self) -> bool:
@@ -73,6 +88,21 @@ class MultimodalProcessor(ProcessorMixin):
     def inputs(self) -> tuple[Stream, ...]:
         """The streams, in the order of a sample's signals."""
         return tuple(Stream(**stream) for stream in self.streams)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write everything to a folder, with copies of the files that the settings name."""
+        portable = copy(self)
+        portable.streams = [stream.enclosed(Path(save_directory)) for stream in self.inputs]
+        return ProcessorMixin.save_pretrained(portable, save_directory, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Read what ``save_pretrained`` wrote."""
+        processor = super().from_pretrained(*args, **kwargs)
+        folder = Path(args[0] if args else kwargs["pretrained_model_name_or_path"]).absolute()
+        for stream in processor.streams:
+            stream["files"] = {key: str(folder / name) for key, name in stream["files"].items()}
+        return processor
 
     def build_modalities(self, cache: DataSection | None = None) -> list[Modality]:
         """Return the modality of each stream, with its settings and the cache that is asked for."""

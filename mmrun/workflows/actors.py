@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 
 from mmrun.config.schema import SPLITS, DataSection, Experiment, Split
+from mmrun.data.enclosed import files_named_in
 from mmrun.data.pipeline import InputSlot, Pipeline, resolve_pipeline
 from mmrun.errors import ConfigError, UsageError
 from mmrun.files import sha256
@@ -128,9 +129,8 @@ def _signal(slot: InputSlot, *, experiment: Experiment) -> list[Any]:
     """Return what decides the numbers that one signal becomes."""
     section = experiment.model.stream(slot.name)
     files = {
-        key: _folder_digest(str(value)) or _digest(Path(str(value)).expanduser())
-        for key, value in slot.settings.items()
-        if key.endswith("_path") and value is not None
+        key: _folder_digest(str(path)) if path.is_dir() else _digest(path)
+        for key, path in files_named_in(slot.settings).items()
     }
     return [
         slot.name,

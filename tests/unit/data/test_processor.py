@@ -1,10 +1,16 @@
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from mmrun.config.schema import ModelSection
 from mmrun.data.pipeline import InputSlot, Pipeline
-from mmrun.data.processor import Stream, build_processor, load_processor
+from mmrun.data.processor import (
+    MultimodalProcessor,
+    Stream,
+    build_processor,
+    load_processor,
+)
 from mmrun.errors import ConfigError, PluginError
 
 
@@ -43,3 +49,27 @@ def test_settings_are_checked_before_anything_is_learnt() -> None:
 def test_an_unknown_modality_is_a_plug_in_error() -> None:
     with pytest.raises(PluginError, match="unknown modality 'smell'"):
         build_processor(pipeline("smell"), model=ModelSection(), texts=[])
+
+
+def test_files_that_the_settings_name_are_kept_with_it(tmp_path: Path) -> None:
+    font, folder = tmp_path / "a.ttf", tmp_path / "clip"
+    font.write_bytes(b"glyphs")
+    folder.mkdir()
+    (folder / "preprocessor_config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    settings = {"font_path": str(font), "custom_preprocessor_path": str(folder), "width": 8}
+    stream = Stream(
+        name="pages", mask="pages_mask", modality="image", settings=settings, feature_size=7
+    )
+    tokenizer = build_processor(pipeline(), model=ModelSection(), texts=["a"]).tokenizer
+
+    MultimodalProcessor(tokenizer, streams=[asdict(stream)]).save_pretrained(tmp_path / "first")
+    font.unlink()
+    load_processor(tmp_path / "first").save_pretrained(tmp_path / "second")
+    (found,) = load_processor(tmp_path / "second").inputs
+
+    assert found.settings == settings
+    assert Path(found.files["font_path"]).read_bytes() == b"glyphs"
+    kept = Path(found.files["custom_preprocessor_path"])
+    assert [path.name for path in kept.iterdir()] == ["preprocessor_config.json"]
+    assert tmp_path / "second" in kept.parents

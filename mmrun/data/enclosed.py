@@ -1,0 +1,49 @@
+"""Files that a modality's settings name, kept with the processor: a font, an image processor.
+
+A checkpoint is enough to go on from on another machine, where those paths mean nothing.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_ENDING = "_path"
+_FOLDER = "enclosed"
+_PATTERNS = ("*preprocessor_config.json", "processor_config.json")
+"""Of a folder, what a processor of images or videos is read from; weights stay where they are."""
+
+
+def files_named_in(settings: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files and folders that ``settings`` name, by the setting: what ends in ``_path``.
+
+    A name of the hub is none of them.
+    """
+    paths = {
+        key: Path(value).expanduser()
+        for key, value in settings.items()
+        if key.endswith(_ENDING) and isinstance(value, str)
+    }
+    return {key: path for key, path in paths.items() if path.exists()}
+
+
+def enclose(files: Mapping[str, Path], *, stream: str, to: Path) -> dict[str, str]:
+    """Copy ``files`` below the folder of a processor; return where they lie in it, by setting."""
+    return {
+        key: _copy(path, _FOLDER, stream, key, to=to).relative_to(to).as_posix()
+        for key, path in files.items()
+    }
+
+
+def _copy(path: Path, *parts: str, to: Path) -> Path:
+    folder = to.joinpath(*parts)
+    copy = folder / path.name
+    if path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        return copy
+    copy.mkdir(parents=True, exist_ok=True)
+    for pattern in _PATTERNS:
+        for file in path.glob(pattern):
+            shutil.copyfile(file, copy / file.name)
+    return copy
