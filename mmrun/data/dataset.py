@@ -80,7 +80,8 @@ class SampleDataset(Dataset[Sample]):
         self._manifest = manifest
         self._modalities = dict(modalities)
         self._augmentations = [one.augmentation() for one in self._modalities.values()]
-        self._skip_bad = skip_bad
+        self.skips = skip_bad
+        """Whether a sample may be broken."""
         self._told: set[int] = set()
         self._empty: tuple[Loaded, ...] | None = None
 
@@ -121,7 +122,7 @@ class SampleDataset(Dataset[Sample]):
         try:
             signals = self._loaded(row)
         except DataError as error:
-            if not self._skip_bad:
+            if not self.skips:
                 raise
             self._tell(error, line=row["line"])
             signals, broken = self._nothing(), True

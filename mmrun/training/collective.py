@@ -21,6 +21,15 @@ def agreed(own: str | None, *, device: torch.device) -> str | None:
     return next(reason for reason in reasons if reason is not None)
 
 
+def summed(own: int, *, device: torch.device) -> int:
+    """Return the sum of what all processes have."""
+    if not _several():
+        return own
+    total = torch.tensor(own, device=device)
+    distributed.all_reduce(total)
+    return int(total)
+
+
 def gathered(own: Share) -> list[Share] | None:
     """Return what each process has, in their order; None in every process but the first."""
     if not _several():

@@ -57,6 +57,8 @@ class Position:
     """The argument ``train_sampling_strategy`` that this epoch was begun with."""
     seed: int | None = None
     """The argument ``seed``, which the generators began from."""
+    skipped: int = 0
+    """Samples that did not count, because a signal could not be read, up to here."""
     optimizer: str = ""
     parameters: tuple[tuple[str, ...], ...] = ()
     """Names of the optimizer's parameters, group by group."""

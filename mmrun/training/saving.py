@@ -37,6 +37,8 @@ class Share(NamedTuple):
     """What differs from process to process at a checkpoint."""
 
     running_loss: float
+    skipped: int
+    """Samples that it skipped since this attempt began."""
     files: Mapping[str, bytes]
     """The file with the states of its generators, for the first process to write."""
 

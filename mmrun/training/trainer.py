@@ -51,6 +51,7 @@ from mmrun.training.position import (
     write_position,
 )
 from mmrun.training.saving import CheckpointSink, Share, told_as_full
+from mmrun.training.skipped import SkippedSamples
 from mmrun.training.stopping import StopWish
 from mmrun.training.weights import constant_files, save_with_frozen_apart
 from mmrun.training.workers import keep_workers
@@ -106,6 +107,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._learning_rate: float | None = None
         self._saved_step: int | None = None
         self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
+        self._skipped = SkippedSamples()
         self._started = time.time()
         self.label_smoother = None
         self.add_callback(Loop(self, log))
@@ -356,6 +358,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._globalstep_last_logged = before.last_logged_step
         self._grad_norm = before.grad_norm
         self._learning_rate = before.learning_rate
+        self._skipped.go_on(before.skipped)
 
     # Data
 
@@ -396,8 +399,27 @@ class ResumableTrainer(Seq2SeqTrainer):
         """Count the samples of the batch, then do the step."""
         self._samples += len(inputs["labels"]) * self.args.world_size
         self._batches += 1
+        if self._skips:
+            self._skipped.count(inputs["labels"])
         loss: torch.Tensor = super().training_step(model, inputs, *rest)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Say beside each loss how many samples were skipped, where samples may be."""
+        if self._skips and "loss" in logs:
+            logs["skipped_samples"] = self._skipped.total(device=self.args.device)
+        super().log(logs, start_time)
+
+    def _tell_skipped(self) -> None:
+        skipped = self._skipped.total(device=self.args.device) if self._skips else 0
+        if skipped and self.args.process_index == 0:
+            logger.warning(
+                "%d samples did not count, because their signals could not be read", skipped
+            )
+
+    @property
+    def _skips(self) -> bool:
+        return bool(getattr(self.train_dataset, "skips", False))
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **options: Any
@@ -466,13 +488,13 @@ class ResumableTrainer(Seq2SeqTrainer):
 
     def _share(self) -> Share:
         """Return what only this process knows of its training."""
-        running_loss = float(self._tr_loss.item())
+        running_loss, skipped = float(self._tr_loss.item()), self._skipped.here
         if self.args.process_index == 0:
-            return Share(running_loss, files={})  # it writes them to where they belong
+            return Share(running_loss, skipped, files={})  # it writes them to where they belong
         with TemporaryDirectory() as folder:
             self._save_rng_state(folder)
             files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return Share(running_loss, files)
+        return Share(running_loss, skipped, files)
 
     def _write(self, folder: Path, shares: Sequence[Share]) -> frozenset[str]:
         """Write everything into ``folder``; return which files training does not change."""
@@ -488,7 +510,7 @@ class ResumableTrainer(Seq2SeqTrainer):
                 (folder / name).write_bytes(content)
         self._save_callbacks()
         self.state.save_to_json(str(folder / STATE))
-        write_position(folder, self._position([share.running_loss for share in shares]))
+        write_position(folder, self._position(shares))
         return constant
 
     def _save_model_into(self, folder: Path) -> None:
@@ -510,7 +532,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         step, metrics = self._evaluated
         return metrics if step == self.state.global_step else {}
 
-    def _position(self, running_losses: Sequence[float]) -> Position:
+    def _position(self, shares: Sequence[Share]) -> Position:
         entered = self._entry is not None and self._entry.epoch == self._epoch
         ordering = self._ordering(entered=entered)
         early = self.stay_stopped or (self.control.should_training_stop and not self._stopping)
@@ -520,7 +542,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             samples=min(self._samples, len(self.train_dataset)),
             epoch_done=self.epoch_done,
             evaluation_left=self._evaluation_left,
-            running_losses=tuple(running_losses),
+            running_losses=tuple(share.running_loss for share in shares),
             total_loss=float(self._total_loss_scalar),
             counted_from=self._before.counted_from if self._before else 0,
             last_logged_step=self._globalstep_last_logged,
@@ -535,6 +557,8 @@ class ResumableTrainer(Seq2SeqTrainer):
             order_seed=ordering.seed,
             sampling=ordering.strategy,
             seed=self.args.seed,
+            skipped=(self._before.skipped if self._before else 0)
+            + sum(share.skipped for share in shares),
             optimizer=self._optimizer_name(),
             parameters=parameter_groups(self.optimizer, self.model),
         )
@@ -588,6 +612,7 @@ class ResumableTrainer(Seq2SeqTrainer):
             self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
             self.is_in_train = False
             return TrainOutput(self.state.global_step, math.nan, {})
+        self._tell_skipped()
         if self._before is not None:
             self._initial_global_step = self._before.counted_from
             start_time -= self._before.elapsed_s

@@ -31,12 +31,14 @@ OVERRIDDEN = {
     "compute_loss",
     "evaluation_loop",
     "get_batch_samples",
+    "log",
     "set_initial_training_values",
     "training_step",
 }
 """Everything of the Trainer's that is replaced; a name that is here by chance is a mistake."""
 
 PARAMETERS = {
+    "log": ["logs", "start_time"],
     "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
     "_evaluate": ["trial", "ignore_keys_for_eval", "skip_scheduler"],
     "_finalize_training": ["trial", "num_train_samples", "start_time"],

@@ -152,8 +152,12 @@ class _Stop(TrainerCallback):
 class Lab:
     """Data and actors for attempts."""
 
-    def __init__(self, folder: Path, *, attempts: Path | None = None) -> None:
-        """Make what is not there yet; ``attempts`` is where their checkpoints go."""
+    def __init__(self, folder: Path, *, attempts: Path | None = None, **data: Any) -> None:
+        """Make what is not there yet; ``attempts`` is where their checkpoints go.
+
+        ``data`` are keys of that section.
+        """
+        self._data = data
         self._folder = folder
         self._outputs = attempts or folder
         self._attempts = 0
@@ -166,7 +170,9 @@ class Lab:
         run_setup(experiment, folder=self._actors.folder, steps=steps)
 
     def _tree(self, training: Mapping[str, Any]) -> dict[str, Any]:
-        return {**_sections(self._folder), "training": {**TRAINING, **training}}
+        sections = _sections(self._folder)
+        sections["data"] |= self._data
+        return {**sections, "training": {**TRAINING, **training}}
 
     def attempt(
         self,
