@@ -54,6 +54,8 @@ class ModelSection(StreamSection):
     freeze_encoder_embed_tokens: bool = False
     freeze_decoder_embed_tokens: bool = False
     freeze_lm_head: bool = False
+    lora: Mapping[str, Any] | None = None
+    """Fields of peft's ``LoraConfig``: adapters are trained in place of the backbone."""
 
     def stream(self, name: str) -> StreamSection:
         """Return what holds for the stream ``name``: its own keys before those of all."""

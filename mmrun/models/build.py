@@ -68,6 +68,9 @@ def build_model(
         model.backbone.load_state_dict(backbone.state_dict())
     for plan in streams:
         fill_extractor(model, plan)
+    if section.lora is not None:
+        with _seeded(seed):
+            model.adapt(section.lora)
     _set_generation(model, section=section, backbone=backbone)
     _check_trainable(model)
     return model

@@ -81,6 +81,7 @@ class MultimodalEmbedderConfig(PreTrainedConfig):
     freeze_encoder_embed_tokens: bool = False
     freeze_decoder_embed_tokens: bool = False
     freeze_lm_head: bool = False
+    lora: dict[str, Any] | None = None
     is_encoder_decoder: bool = True
     pad_token_id: int | None = None
     bos_token_id: int | None = None

@@ -25,6 +25,7 @@ from mmrun.models.left_padding import (
     positions_from,
     rules_of,
 )
+from mmrun.models.lora import add_adapters, again, train_adapters_alone
 from mmrun.models.mapper import Mapper
 from mmrun.models.scores import joined, mean_scores
 from mmrun.models.stream import Stream, mapped
@@ -57,6 +58,8 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         self.backbone: Any = AutoModelForSeq2SeqLM.from_config(config.backbone_config)
         self.main_input_name = config.inputs[0].name
         self.post_init()
+        if config.lora:
+            add_adapters(self.backbone, again(config.lora))
         # The Trainer compares these with what a checkpoint lacks: tied weights are there once.
         self._keys_to_ignore_on_save = set(self.all_tied_weights_keys)
         self.freeze()
@@ -84,9 +87,18 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
             parts.append((stream.freeze_feature_extractor, extractor))
             parts.append((stream.freeze_multimodal_mapper, mapper))
         self.requires_grad_(requires_grad=True)
+        if config.lora:
+            train_adapters_alone(backbone)
+            parts = [(frozen, part) for frozen, part in parts if part is not backbone]
         for frozen, part in parts:
             if frozen and part is not None:
                 part.requires_grad_(requires_grad=False)
+
+    def adapt(self, lora: Mapping[str, Any]) -> None:
+        """Put new adapters into the backbone; from now on they are trained in its place."""
+        add_adapters(self.backbone, lora)
+        self.config.lora = dict(lora)
+        self.freeze()
 
     def parts(self, name: str) -> tuple[FeatureExtractor | None, Mapper]:
         """Return feature extractor and mapper of the input of frames ``name``."""
