@@ -58,6 +58,10 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         self.backbone: Any = AutoModelForSeq2SeqLM.from_config(config.backbone_config)
         self.main_input_name = config.inputs[0].name
         self.post_init()
+        # What a part never trains: sinusoids that it keeps as parameters, for instance.
+        self._constant = {
+            name for name, weight in self.named_parameters() if not weight.requires_grad
+        }
         if config.lora:
             add_adapters(self.backbone, again(config.lora))
         # The Trainer compares these with what a checkpoint lacks: tied weights are there once.
@@ -86,7 +90,8 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
             extractor, mapper = self.parts(name)
             parts.append((stream.freeze_feature_extractor, extractor))
             parts.append((stream.freeze_multimodal_mapper, mapper))
-        self.requires_grad_(requires_grad=True)
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(name not in self._constant)
         if config.lora:
             train_adapters_alone(backbone)
             parts = [(frozen, part) for frozen, part in parts if part is not backbone]

@@ -12,7 +12,7 @@ from mmrun.config.schema import ModelSection, StreamSection
 from mmrun.errors import ConfigError
 from mmrun.models.configuration import FRAMES, STREAM_KEYS, InputSpec
 from mmrun.models.embedder import MultimodalEmbedderModel
-from mmrun.models.extractor import without_text
+from mmrun.models.extractor import encoder_alone
 from mmrun.models.library import check_keys, read_pretrained, refusing
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ def fill_extractor(model: MultimodalEmbedderModel, plan: StreamPlan) -> None:
         return
     if plan.encoder is not None:
         extractor.encoder.load_state_dict(plan.encoder.state_dict())
-    with refusing(plan.key("feature_extractor_type"), hint="choose an encoder of images"):
+    with refusing(
+        plan.key("feature_extractor_type"), hint="choose an encoder of images or of sound"
+    ):
         extractor.encoder.eval()  # dropout would move the generators
         found = extractor.size()
         extractor.train(model.training)
@@ -150,7 +152,7 @@ def _pretrained(plan: StreamPlan) -> Any:
     changed = dict(section.feature_extractor_config or {})
     config = read_pretrained(AutoConfig, name, key=key)
     check_keys(changed, known=config, key=plan.key("feature_extractor_config"))
-    return without_text(read_pretrained(AutoModel, name, key=key, **changed))
+    return encoder_alone(read_pretrained(AutoModel, name, key=key, **changed))
 
 
 def _check_mapper(plan: StreamPlan) -> None:
