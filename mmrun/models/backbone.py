@@ -15,10 +15,18 @@ from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
 from mmrun.models.library import check_keys, read_pretrained, refusing
 
+ATTENTION = "attn_implementation"
+
+
+def own_keys(section: ModelSection) -> dict[str, Any]:
+    """Return the keys of ``backbone_config`` that transformers keeps in its configuration."""
+    given = section.backbone_config or {}
+    return {name: value for name, value in given.items() if name != ATTENTION}
+
 
 def backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """Return the configuration of a backbone that starts from nothing, sized for the tokenizer."""
-    given = dict(section.backbone_config or {})
+    given = own_keys(section)
     with refusing("model.backbone_type", hint="m2m_100, bart, mbart, t5, ... of transformers"):
         defaults = AutoConfig.for_model(section.backbone_type)
     check_keys(given, known=defaults, key="model.backbone_config")
@@ -70,12 +78,13 @@ def pretrained_backbone(
             f"the type {config.model_type!r}",
             hint=f"set model.backbone_type to {config.model_type}",
         )
-    check_keys(section.backbone_config or {}, known=config, key="model.backbone_config")
+    changed = own_keys(section)
+    check_keys(changed, known=config, key="model.backbone_config")
     backbone = read_pretrained(
         AutoModelForSeq2SeqLM,
         section.pretrained_backbone,
         key=key,
-        **(section.backbone_config or {}),
+        **changed,
     )
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(backbone.config, name) != getattr(tokenizer, name):

@@ -14,7 +14,7 @@ from transformers import (
 
 from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
-from mmrun.models.backbone import backbone_config, pretrained_backbone
+from mmrun.models.backbone import ATTENTION, backbone_config, pretrained_backbone
 from mmrun.models.configuration import FRAMES, InputSpec, MultimodalEmbedderConfig
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.library import refusing
@@ -59,6 +59,7 @@ def build_model(
     config = MultimodalEmbedderConfig(
         backbone_config=backbone.config if backbone else backbone_config(section, tokenizer),
         **plan_keys(streams, inputs=inputs),
+        attention=(section.backbone_config or {}).get(ATTENTION),
         **{key: getattr(section, key) for key in _FROZEN_PARTS},
     )
     _take_ids(config)

@@ -55,7 +55,10 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         self.feature_extractor = first.feature_extractor if first else None
         self.multimodal_mapper = first.multimodal_mapper if first else None
         self.other_streams = nn.ModuleDict(streams)
-        self.backbone: Any = AutoModelForSeq2SeqLM.from_config(config.backbone_config)
+        self.backbone: Any = AutoModelForSeq2SeqLM.from_config(
+            config.backbone_config,
+            **({"attn_implementation": config.attention} if config.attention else {}),
+        )
         self.main_input_name = config.inputs[0].name
         self.post_init()
         # What a part never trains: sinusoids that it keeps as parameters, for instance.

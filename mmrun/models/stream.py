@@ -29,7 +29,9 @@ def mapped(
         # A batch of skipped samples alone: a frame that is not real goes through every layer.
         frames = frames.new_zeros(len(frames), 1, *frames.shape[2:])
         mask = mask.new_zeros(len(mask), 1)
+    # Batches are of float32, whatever the weights were cast to.
+    frames = frames.to(next((extractor or mapper).parameters()).dtype)
     if extractor is not None:
         frames, mask = extractor(frames, mask)
-    result: Mapped = mapper(frames, mask)
+    result: Mapped = mapper(frames.to(next(mapper.parameters()).dtype), mask)
     return result

@@ -56,3 +56,47 @@ def test_a_layer_norm_makes_positions_alike_in_size() -> None:
     torch.testing.assert_close(
         mapped.positions.std(dim=-1, correction=0), torch.ones(1, 4), rtol=1e-3, atol=1e-3
     )
+
+
+SHAPES = [
+    ((3, 3), (2, 2)),
+    ((5,), (3,)),
+    ((4, 3), (2, 1)),
+    ((2, 2, 2), (2, 2, 2)),
+    ((1,), (1,)),
+    ((7, 4), (5, 3)),
+]
+
+
+@pytest.mark.parametrize(("kernels", "strides"), SHAPES)
+@torch.no_grad()
+def test_the_mask_of_a_cnn_adapter_is_what_its_convolutions_make_of_each_length(
+    kernels: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    lengths = range(1, 24)
+    cnn = mapper(
+        multimodal_mapper_type="cnn_adapter", adapter_ksize=kernels, adapter_stride=strides
+    )
+    frames = torch.randn(len(lengths), lengths[-1], SIZE)
+    mask = (torch.arange(lengths[-1]) < torch.tensor(lengths)[:, None]).long()
+
+    together = cnn(frames, mask)
+
+    for row, length in enumerate(lengths):
+        alone = cnn(frames[row, None, :length], mask[row, None, :length]).positions[0]
+        real = int(together.mask[row].sum())
+        assert real == len(alone)
+        torch.testing.assert_close(together.positions[row, :real], alone)
+
+
+@pytest.mark.parametrize(("kernels", "strides"), SHAPES)
+def test_a_signal_without_frames_has_no_positions(
+    kernels: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    cnn = mapper(
+        multimodal_mapper_type="cnn_adapter", adapter_ksize=kernels, adapter_stride=strides
+    )
+
+    mapped = cnn(torch.randn(2, 9, SIZE), torch.tensor([[1] * 9, [0] * 9]))
+
+    assert mapped.mask.sum(dim=1)[1] == 0

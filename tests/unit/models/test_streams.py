@@ -79,9 +79,11 @@ def test_every_stream_makes_a_difference(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["linear", "cnn_adapter"])
 @torch.no_grad()
-def test_a_row_of_several_streams_does_not_depend_on_the_others() -> None:
-    tiny, given = of_three_streams(), several()
+def test_a_row_of_several_streams_does_not_depend_on_the_others(kind: str) -> None:
+    shared = {"multimodal_mapper_type": kind, "multimodal_mapper_factor": 1}
+    tiny, given = of_three_streams(**shared), several()
     labels = torch.tensor([[9, 2], [8, 2]])
 
     together = tiny(**given, labels=labels).logits
