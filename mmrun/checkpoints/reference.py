@@ -1,6 +1,7 @@
 """How a user points at a checkpoint: ``latest``, ``best``, ``500``, ``RUN@500``, a URI, a path."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from mmrun.errors import UsageError
 Which = Literal["latest", "best"] | int
 FORMS = "latest, best, a step, RUN_ID, RUN_ID@latest|best|STEP|STEP.aATTEMPT, runs:/…, or a folder"
 
+_LINKS: Mapping[str, str] = {"checkpoint-last": "latest", "checkpoint-best": "best"}
+"""The links beside the checkpoints; their names work where they do not lie, too."""
 _RUN = re.compile(r"[0-9a-f]{32}")
 _STEP = re.compile(r"(\d+)(?:\.a([1-9]\d*))?")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -57,6 +60,8 @@ def parse(text: str) -> Reference | None:
     run_id, _, which = words.partition("@")
     if _RUN.fullmatch(run_id):
         return _in_run(which or "latest", text=words, run_id=run_id)
+    if words in _LINKS and Path(words).exists():
+        return _from_path(words)
     return _meant(words, text=words, run_id=None) or _from_path(words)
 
 
@@ -71,7 +76,7 @@ def _in_run(which: str, *, text: str, run_id: str) -> Reference:
 
 
 def _meant(which: str, *, text: str, run_id: str | None) -> Reference | None:
-    match which:
+    match _LINKS.get(which, which):
         case "latest":
             return Reference(text=text, which="latest", run_id=run_id)
         case "best":

@@ -227,10 +227,16 @@ def generate(
     metric_name: Annotated[
         str | None, typer.Option("--metric_name", metavar="NAMES", help="sacrebleu,chrf")
     ] = None,
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option("--split", help="Which rows.")
+    ] = "test",
+    batch_size: Annotated[
+        str | None, typer.Option("--batch_size", metavar="N", help="How many rows at once.")
+    ] = None,
     offline: Offline = False,
     assignments: Assignments = None,
 ) -> None:
-    """Translate the test split with a trained model, and score it."""
+    """Translate a split with a trained model, and score it; again goes on where it was stopped."""
     from mmrun.cli.experiment import experiment_of, one_reference, overrides_of
 
     options = {
@@ -238,6 +244,7 @@ def generate(
         "data.dataset_type": modality,
         "training.output_dir": None if output_dir is None else str(output_dir),
         "training.metric_name": metric_name,
+        "training.per_device_eval_batch_size": batch_size,
     }
     overrides = overrides_of(context.obj, assignments=assignments, options=options)
     reference = one_reference(model_name_or_path, resume_from_checkpoint)
@@ -254,7 +261,7 @@ def generate(
             output_dir=output_dir,
             setup_path=setup_path,
             reference=reference,
-            split="test",
+            split=split,
             offline=offline,
         )
     )

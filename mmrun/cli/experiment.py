@@ -8,7 +8,10 @@ from mmrun.config.loading import Override, load_experiment
 from mmrun.config.schema import Experiment
 from mmrun.errors import UsageError
 
-_SOURCES = {"data.dataset_type": "--modality"}
+_SOURCES = {
+    "data.dataset_type": "--modality",
+    "training.per_device_eval_batch_size": "--batch_size",
+}
 """Options whose name is not the one of the key that they set."""
 
 

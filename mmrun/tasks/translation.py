@@ -1,6 +1,7 @@
 """Translation: signals in, text out; what a trainer needs besides model and data."""
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,13 @@ def compute_metrics(
 
     def scored(evaluated: Any) -> dict[str, float]:
         predictions = decode(evaluated.predictions, processor=processor, dataset=dataset)
-        return score(names, predictions=predictions, references=references)
+        # A row that could not be read has no label, and nobody wrote a text for it.
+        readable = (evaluated.label_ids != IGNORED).any(axis=1)
+        return score(
+            names,
+            predictions=list(compress(predictions, readable)),
+            references=list(compress(references, readable)),
+        )
 
     return scored
 
@@ -44,20 +51,29 @@ def decode(
     tokens: NDArray[np.int64], *, processor: MultimodalProcessor, dataset: SampleDataset
 ) -> list[str]:
     """Return the text that was generated for each row of ``dataset``, without its prompt."""
-    tokenizer = processor.tokenizer
-    lengths = _prompt_lengths(dataset.column("decoder_prompt"), processor=processor)
+    return texts_of(tokens, processor=processor, prompts=dataset.column("decoder_prompt"))
+
+
+def texts_of(
+    tokens: NDArray[np.int64], *, processor: MultimodalProcessor, prompts: Sequence[str]
+) -> list[str]:
+    """Return the text of each row of ``tokens``, without the prompt of the decoder before it."""
+    lengths = prompt_lengths(prompts, processor=processor)
     written = [
         # The first token is the one that every decoder starts with.
         row[row != IGNORED][1 + length :].tolist()
         for row, length in zip(tokens, lengths, strict=True)
     ]
-    texts = tokenizer.batch_decode(
+    texts = processor.tokenizer.batch_decode(
         written, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     return [text.strip() for text in texts]
 
 
-def _prompt_lengths(prompts: Sequence[str], *, processor: MultimodalProcessor) -> list[int]:
+def prompt_lengths(prompts: Sequence[str], *, processor: MultimodalProcessor) -> list[int]:
+    """Return how many tokens of each of ``prompts`` the decoder is given, and does not write."""
+    if not processor.prompted:
+        return [0] * len(prompts)
     known = {
         prompt: len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"])
         for prompt in set(prompts)
@@ -68,7 +84,7 @@ def _prompt_lengths(prompts: Sequence[str], *, processor: MultimodalProcessor) -
 
 def check_room(limit: int, *, processor: MultimodalProcessor, dataset: SampleDataset) -> None:
     """Refuse a limit on the tokens to write that a prompt of the decoder uses up."""
-    lengths = _prompt_lengths(dataset.column("decoder_prompt"), processor=processor)
+    lengths = prompt_lengths(dataset.column("decoder_prompt"), processor=processor)
     needed = max(lengths, default=0) + 2  # the token that every decoder starts with, and one more
     if limit < needed:
         raise ConfigError(

@@ -1,42 +1,38 @@
 """Translate a split with a checkpoint, score it, and record both as a child of the run."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mmrun.checkpoints.found import Found
 from mmrun.checkpoints.policy import Lineage, Saved, superseded
 from mmrun.checkpoints.reference import LATEST, Reference
-from mmrun.collector import collect_as_usual
 from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import CheckpointError, ConfigError, StopRequested
-from mmrun.files import folder_whole, write_whole
-from mmrun.progress import hide_library_bars, progress
+from mmrun.provenance.data import data_version
 from mmrun.tracking import launcher, orphan
 from mmrun.training.metrics import check_metrics
 from mmrun.training.stopping import StopWish
 from mmrun.workflows.actors import Actors, missing_steps
 from mmrun.workflows.beginning import archive
+from mmrun.workflows.generation_identity import rows_identity
 from mmrun.workflows.generation_run import GenerationRun
+from mmrun.workflows.kept_rows import kept_rows
 from mmrun.workflows.past import read_past
 from mmrun.workflows.place import Place, find_place
+from mmrun.workflows.predictions import Translated, write_predictions
 from mmrun.workflows.recipe import setup_folder
 from mmrun.workflows.setup import run_setup
-
-if TYPE_CHECKING:
-    from mmrun.data.dataset import SampleDataset
-    from mmrun.data.processor import MultimodalProcessor
+from mmrun.workflows.translating import translate
 
 logger = logging.getLogger(__name__)
 
 BEST = Reference(text="best", which="best")
-TSV, LINES, SCORES = "predictions.tsv", "predictions.jsonl", "scores.json"
-_SAMPLE_COLUMNS = ("signal", "encoder_prompt", "decoder_prompt")
+KEPT = ".generate"
+"""Below the output folder, where DVC removes nothing: rows that are done, until all are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +61,6 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Translated:
-    """The rows of a split with what was written for them."""
-
-    columns: Mapping[str, Sequence[str]]
-    scores: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
     """The checkpoint that is used, where it lies, and how it is called."""
 
@@ -94,29 +82,47 @@ def generate(request: GenerateRequest) -> str:
 
 
 def _generate(place: Place, request: GenerateRequest) -> str:
+    split = request.split
     chosen = _choose(place)
     actors = _actors(place, request.setup_path, own=chosen.found.manifest is not None)
-    run = _run(place, chosen, split=request.split)
-    with run.recorded() if run is not None else nullcontext():
-        translated = _translate(place.experiment, chosen.folder, actors, split=request.split)
-        folder = place.output_dir / "generate" / chosen.name
-        _write(translated, folder)
+    data = data_version(place.experiment, cache=place.output_dir / ".digests.json")
+    run = _run(place, chosen, split=split, data=data)
+    key = rows_identity(place.experiment, chosen.found, data=data, split=split)
+    with (
+        run.recorded() if run is not None else nullcontext(),
+        kept_rows(place.output_dir / KEPT / f"{chosen.name}.{key}") as kept,
+    ):
+        translated = translate(place.experiment, chosen.folder, actors, split=split, kept=kept)
+        files = write_predictions(translated, _folder(place, chosen, split=split))
         if run is not None:
-            files = [folder / name for name in (TSV, LINES, SCORES)]
             run.log(translated.columns, scores=translated.scores, files=files)
+        kept.forget()
     if place.run is not None:
         launcher.sweep(place.store, place.run.experiment_id)
-    scores = ", ".join(f"{name} {value:.4g}" for name, value in translated.scores.items())
-    which = chosen.name if chosen.why in chosen.name else f"{chosen.name} ({chosen.why})"
-    said = f"{which}: {scores or 'no metric is named'}; predictions in {folder / TSV}"
-    return said if run is not None else f"{said}; not recorded in MLflow, being offline"
+    return _said(chosen, translated, table=files[0], recorded=run is not None)
 
 
-def _run(place: Place, chosen: Chosen, *, split: Split) -> GenerationRun | None:
+def _run(place: Place, chosen: Chosen, *, split: Split, data: str) -> GenerationRun | None:
     """Return what records the translation; None where no server is to be told."""
     if place.offline:
         return None
-    return GenerationRun(place, chosen.found, name=chosen.name, split=split)
+    return GenerationRun(place, chosen.found, name=chosen.name, split=split, data=data)
+
+
+def _folder(place: Place, chosen: Chosen, *, split: Split) -> Path:
+    """Return where the predictions go; another split than usual does not replace those of it."""
+    folder = place.output_dir / "generate"
+    return (folder if split == "test" else folder / split) / chosen.name
+
+
+def _said(chosen: Chosen, translated: Translated, *, table: Path, recorded: bool) -> str:
+    scores = ", ".join(f"{name} {value:.4g}" for name, value in translated.scores.items())
+    which = chosen.name if chosen.why in chosen.name else f"{chosen.name} ({chosen.why})"
+    said = f"{which}: {scores or 'no metric is named'}; predictions in {table}"
+    if translated.unreadable:
+        count, total = translated.unreadable, len(translated.written)
+        said += f"; {count} of {total} rows could not be read and are not scored"
+    return said if recorded else f"{said}; not recorded in MLflow, being offline"
 
 
 @contextmanager
@@ -127,8 +133,8 @@ def _stoppable() -> Iterator[None]:
             yield
     except StopRequested as stop:
         raise StopRequested(
-            "stopped before everything was translated; nothing of it is kept",
-            hint="run the same command again",
+            "stopped before everything was translated; the rows that are done are kept",
+            hint="run the same command again: it goes on with the others",
             by_keyboard=stop.by_keyboard,
         ) from stop
 
@@ -183,106 +189,3 @@ def _actors(place: Place, setup_path: Path | None, *, own: bool) -> Actors:
     if missing:
         run_setup(place.experiment, folder=folder, steps=missing)
     return Actors.of(folder)
-
-
-def _translate(
-    experiment: Experiment, checkpoint: Path, actors: Actors, *, split: Split
-) -> Translated:
-    from mmrun.data.dataset import load_dataset_actor
-    from mmrun.data.processor import load_processor
-    from mmrun.tasks.translation import decode
-    from mmrun.training.metrics import score
-
-    hide_library_bars()
-    names = experiment.training.metric_name
-    own = (checkpoint / "processor_config.json").exists()
-    processor = load_processor(checkpoint if own else actors.processor)
-    datasets = load_dataset_actor(actors.dataset, data=experiment.data, processor=processor)
-    dataset = datasets[split]
-    tokens = _tokens(experiment, checkpoint, processor=processor, dataset=dataset)
-    predictions = decode(tokens, processor=processor, dataset=dataset)
-    references = dataset.column("output")
-    return Translated(
-        columns={
-            **{name: dataset.column(name) for name in _SAMPLE_COLUMNS},
-            "reference": references,
-            "prediction": predictions,
-        },
-        scores=score(names, predictions=predictions, references=references),
-    )
-
-
-def _tokens(
-    experiment: Experiment,
-    checkpoint: Path,
-    *,
-    processor: "MultimodalProcessor",
-    dataset: "SampleDataset",
-) -> Any:
-    """Return the generated ids of every row ``[N, L]``, filled up with ids that count nowhere."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    from mmrun.models.build import load_model
-    from mmrun.tasks.translation import check_room, collator, generation_arguments
-    from mmrun.training.workers import begin_worker
-
-    given = experiment.training.arguments
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    model: Any = load_model(checkpoint)
-    collect_as_usual()
-    options = generation_arguments(experiment.generation)
-    if "max_new_tokens" not in options:
-        limit = options.get("max_length", model.generation_config.max_length)
-        check_room(limit, processor=processor, dataset=dataset)
-    model.to(device).eval()
-    loader = DataLoader(
-        dataset,
-        batch_size=int(given.get("per_device_eval_batch_size", 8)),
-        collate_fn=collator(processor),
-        num_workers=int(given.get("dataloader_num_workers", 0)),
-        worker_init_fn=begin_worker(),
-    )
-    written = []
-    for batch in progress(loader, total=len(loader), label="generate", unit="batches"):
-        inputs = {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
-        written.append(model.generate(**inputs, **options).cpu())
-    return _stacked(written)
-
-
-def _stacked(batches: Sequence[Any]) -> Any:
-    import numpy as np
-
-    from mmrun.data.collator import IGNORED
-
-    total, longest = sum(map(len, batches)), max(batch.shape[1] for batch in batches)
-    tokens = np.full((total, longest), IGNORED, dtype=np.int64)
-    row = 0
-    for batch in batches:
-        tokens[row : row + len(batch), : batch.shape[1]] = batch.numpy()
-        row += len(batch)
-    return tokens
-
-
-# Files
-
-
-def _write(translated: Translated, folder: Path) -> None:
-    """Write predictions and scores whole; the scores also where DVC finds the newest ones."""
-    columns = translated.columns
-    rows = list(zip(*columns.values(), strict=True))
-    scores = json.dumps(dict(translated.scores), indent=1) + "\n"
-    with folder_whole(folder) as scratch:
-        lines = ["\t".join(columns), *("\t".join(map(_one_field, row)) for row in rows)]
-        (scratch / TSV).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        objects = (
-            json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) for row in rows
-        )
-        (scratch / LINES).write_text("".join(f"{line}\n" for line in objects), encoding="utf-8")
-        (scratch / SCORES).write_text(scores, encoding="utf-8")
-    write_whole(folder.parent / SCORES, scores)
-
-
-def _one_field(text: str) -> str:
-    # A tab separates and a line ends, here as in a manifest; the JSON lines keep the text as it is.
-    return " ".join(text.split("\n")).replace("\t", " ").replace("\r", " ")

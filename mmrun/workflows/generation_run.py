@@ -1,7 +1,5 @@
 """The run that records what was translated: a child of the training's run."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,35 +9,32 @@ from mmrun.config.loading import plain
 from mmrun.config.masking import masked
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import StopRequested, TrackingError
-from mmrun.provenance.data import data_version
 from mmrun.tracking import launcher
 from mmrun.tracking.journal import Clock
 from mmrun.tracking.store import Point, Run, RunStatus
+from mmrun.workflows.generation_identity import identity, origin
 from mmrun.workflows.place import Place
 
 ROLE = "generation"
 _IDENTITY_TAG = "mmrun.generation"
-_DECIDING = ("max_frames", "max_predict_samples")
-"""Keys of `data` that change which rows are translated, beside the files themselves."""
 
 
 class GenerationRun:
     """One run for a checkpoint, a split and a way to generate; a repetition finds it again."""
 
-    def __init__(self, place: Place, found: Found, *, name: str, split: Split) -> None:
+    def __init__(self, place: Place, found: Found, *, name: str, split: Split, data: str) -> None:
         self._store = place.store
         self._step = found.step
-        data = data_version(place.experiment, cache=place.output_dir / ".digests.json")
         tags = {
             launcher.ROLE_TAG: ROLE,
-            _IDENTITY_TAG: _identity(place.experiment, _origin(found), data=data, split=split),
-            "mmrun.checkpoint": _origin(found),
+            _IDENTITY_TAG: identity(place.experiment, origin(found), data=data, split=split),
+            "mmrun.checkpoint": origin(found),
             "mmrun.data": data,
             "mlflow.source.name": "mmrun generate",
         }
         if place.run is not None:
             tags["mlflow.parentRunId"] = place.run.run_id
-        params = _params(place.experiment, checkpoint=_origin(found), split=split)
+        params = _params(place.experiment, checkpoint=origin(found), split=split)
         self._run = _opened(place, tags=tags, params=params, name=f"{split} of {name}")
 
     @contextmanager
@@ -58,7 +53,7 @@ class GenerationRun:
 
     def log(
         self,
-        columns: Mapping[str, Sequence[str]],
+        columns: Mapping[str, Sequence[object]],
         *,
         scores: Mapping[str, float],
         files: Sequence[Path],
@@ -107,27 +102,3 @@ def _params(experiment: Experiment, *, checkpoint: str, split: Split) -> dict[st
     options = masked(plain(experiment)).get("generation", {})
     shown = {f"generation.{name}": str(value) for name, value in options.items()}
     return {**shown, "checkpoint": checkpoint, "split": split}
-
-
-def _origin(found: Found) -> str:
-    """Name the checkpoint by its run, wherever it lies."""
-    manifest = found.manifest
-    if manifest is None:
-        return str(found.path)
-    if manifest.average_of:
-        return f"mean of {', '.join(manifest.average_of)}"
-    return f"{manifest.run_id}@{manifest.step}.a{manifest.attempt}"
-
-
-def _identity(experiment: Experiment, checkpoint: str, *, data: str, split: Split) -> str:
-    content = plain(experiment)
-    rows = content.get("data", {})
-    deciding = [
-        checkpoint,
-        split,
-        content.get("generation", {}),
-        experiment.training.metric_name,
-        data,
-        {key: rows.get(key) for key in _DECIDING},
-    ]
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:32]

@@ -25,9 +25,10 @@ demo data: --help nothing, --kind value, --seed value, --verbose nothing
 demo run: --help nothing, --verbose nothing
 doctor: --config_path value, --format value, --help nothing, --tracking_uri value,\
  --verbose nothing
-generate: --config_path value, --help nothing, --metric_name value, --modality value,\
- --model_name_or_path value, --offline boolean, --output_dir value,\
- --resume_from_checkpoint value, --set value, --setup_path value, --task value, --verbose nothing
+generate: --batch_size value, --config_path value, --help nothing, --metric_name value,\
+ --modality value, --model_name_or_path value, --offline boolean, --output_dir value,\
+ --resume_from_checkpoint value, --set value, --setup_path value, --split value, --task value,\
+ --verbose nothing
 history: --all-attempts boolean, --format value, --help nothing, --metric value,\
  --tracking_uri value, --verbose nothing
 reap: --config_path value, --dry-run boolean, --experiment value, --help nothing,\

@@ -15,6 +15,9 @@ RUN = "0123456789abcdef0123456789abcdef"
         ("true", {"which": "latest"}),
         ("True", {"which": "latest"}),
         ("best", {"which": "best"}),
+        ("checkpoint-last", {"which": "latest"}),
+        ("checkpoint-best", {"which": "best"}),
+        (f"{RUN}@checkpoint-best", {"which": "best", "run_id": RUN}),
         ("500", {"which": 500}),
         ("0", {"which": 0}),
         ("500.a2", {"which": 500, "attempt": 2}),
@@ -57,6 +60,15 @@ def test_a_reference_means(text: str, expected: dict[str, object]) -> None:
         if (value := getattr(reference, key)) is not None
     }
     assert found == expected
+
+
+def test_a_link_that_lies_here_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert parse("checkpoint-best") == Reference(
+        text="checkpoint-best", path=Path("checkpoint-best")
+    )
 
 
 @pytest.mark.parametrize("text", ["", " ", "false", "False"])

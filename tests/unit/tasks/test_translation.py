@@ -50,7 +50,20 @@ def test_references_are_the_text_of_the_manifest(
     scored = compute_metrics(["exact_match"], processor=processor, dataset=dataset)
 
     assert scored is not None
-    assert scored(SimpleNamespace(predictions=written(processor))) == {"exact_match": 1.0}
+    evaluated = SimpleNamespace(predictions=written(processor), label_ids=np.array([[5], [6]]))
+    assert scored(evaluated) == {"exact_match": 1.0}
+
+
+def test_a_row_that_could_not_be_read_is_not_scored(
+    processor: MultimodalProcessor, dataset: SampleDataset
+) -> None:
+    scored = compute_metrics(["exact_match"], processor=processor, dataset=dataset)
+    tokens = written(processor)
+    tokens[1] = 1
+
+    assert scored is not None
+    evaluated = SimpleNamespace(predictions=tokens, label_ids=np.array([[5, 2], [-100, -100]]))
+    assert scored(evaluated) == {"exact_match": 1.0}
 
 
 def test_without_names_there_is_nothing_to_compute(
@@ -62,8 +75,8 @@ def test_without_names_there_is_nothing_to_compute(
 def test_an_unknown_metric_is_refused_before_training(
     processor: MultimodalProcessor, dataset: SampleDataset
 ) -> None:
-    with pytest.raises(ConfigError, match="'accuracy' is not a metric"):
-        compute_metrics(["accuracy"], processor=processor, dataset=dataset)
+    with pytest.raises(ConfigError, match="'sacreblue' is not a metric"):
+        compute_metrics(["sacreblue"], processor=processor, dataset=dataset)
 
 
 def test_only_what_was_given_goes_to_generate() -> None:
