@@ -323,11 +323,12 @@ def demo_data(
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
     *,
     kind: Annotated[
-        Literal["features", "images"], typer.Option("--kind", help="What the samples are.")
+        Literal["features", "images", "video", "pose", "signwriting", "text"],
+        typer.Option("--kind", help="What the samples are."),
     ] = "features",
-    seed: Annotated[int, typer.Option("--seed", help="Of the choice of digits.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is random.")] = 0,
 ) -> None:
-    """Write sequences of handwritten digits, and their names."""
+    """Write data to try with: digits, gestures, fingerspelling, or names of languages."""
     from mmrun.workflows.demo_data import write_demo_data
 
     write_demo_data(out, kind=kind, seed=seed)

@@ -1,34 +1,37 @@
-"""The data of the embedded default: rows of real handwritten digits, and what they say."""
+"""Data to try with: manifests, and media that are made or that libraries ship."""
 
-import io
 import json
-import random
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from mmrun.config.schema import SPLITS, Split
-from mmrun.errors import PluginError, UsageError
+from mmrun.config.schema import SPLITS
+from mmrun.errors import UsageError
 from mmrun.files import flush_folder
+from mmrun.workflows.demo_kinds.digits import digit_samples
+from mmrun.workflows.demo_kinds.fingerspelling import fingerspelling_samples
+from mmrun.workflows.demo_kinds.movements import movement_samples
+from mmrun.workflows.demo_kinds.names import name_samples
+from mmrun.workflows.demo_kinds.sample import Samples
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Kind = Literal["features", "images"]
+Kind = Literal["features", "images", "video", "pose", "signwriting", "text"]
 COLUMNS = ("signal", "signal_start", "signal_end", "encoder_prompt", "decoder_prompt", "output")
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ROWS: Mapping[Split, int] = {"train": 2000, "validation": 200, "test": 200}
 MARK = "demo.json"
 """Written into the folder, so that the next call knows it for its own."""
 
-_OWN = re.compile(rf"{re.escape(MARK)}|({'|'.join(SPLITS)})(\.tsv|/\d{{5}}\.(npy|png))")
-_SHARES: Mapping[Split, float] = {"train": 0.84, "validation": 0.08, "test": 0.08}
-_DARKEST = 16
-_LENGTHS = (2, 5)
+_KINDS: Mapping[Kind, Callable[[int], Samples]] = {
+    "features": lambda seed: digit_samples("features", seed=seed),
+    "images": lambda seed: digit_samples("images", seed=seed),
+    "video": lambda seed: digit_samples("video", seed=seed),
+    "pose": lambda seed: movement_samples(seed=seed),
+    "signwriting": lambda seed: fingerspelling_samples(seed=seed),
+    "text": lambda seed: name_samples(seed=seed),
+}
+_OWN = re.compile(rf"{re.escape(MARK)}|({'|'.join(SPLITS)})(\.tsv|/\d{{5}}\.(npy|png|mp4|pose))")
 
 
 def write_demo_data(out: Path, *, kind: Kind = "features", seed: int = 0) -> None:
@@ -44,63 +47,18 @@ def write_demo_data(out: Path, *, kind: Kind = "features", seed: int = 0) -> Non
 
 
 def _files(*, kind: Kind, seed: int) -> Iterator[tuple[str, bytes]]:
-    pixels, labels = _digits()
-    chance = random.Random(seed)
-    for split, pool in _pools(len(labels), chance=chance).items():
+    for split, samples in groupby(_KINDS[kind](seed), key=itemgetter(0)):
         lines = ["\t".join(COLUMNS)]
-        dealt = _dealt(pool, chance=chance)
-        for row in range(ROWS[split]):
-            chosen = list(islice(dealt, chance.randint(*_LENGTHS)))
-            signal = f"{split}/{row:05}.{'npy' if kind == 'features' else 'png'}"
-            yield signal, _encoded(pixels[chosen], kind=kind)
-            text = " ".join(WORDS[labels[index]] for index in chosen)
-            lines.append("\t".join((signal, "0", "0", "", "", text)))
+        for number, (_, sample) in enumerate(samples):
+            signal = sample.signal
+            if isinstance(signal, bytes):
+                name = f"{split}/{number:05}.{sample.suffix}"
+                yield name, signal
+                signal = name
+            prompts = (sample.encoder_prompt, sample.decoder_prompt)
+            lines.append("\t".join((signal, "0", "0", *prompts, sample.output)))
         yield f"{split}.tsv", "".join(f"{line}\n" for line in lines).encode()
     yield MARK, json.dumps({"format": 1, "kind": kind, "seed": seed}).encode()
-
-
-def _digits() -> "tuple[NDArray[np.float64], Sequence[int]]":
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise PluginError(
-            f"the demo data needs the package {error.name!r}", hint="pip install 'mmrun[demo]'"
-        ) from error
-    found = load_digits()
-    return found.images, found.target.tolist()
-
-
-def _pools(count: int, *, chance: random.Random) -> dict[Split, list[int]]:
-    """Deal the digit images out to the splits: none is in two."""
-    shuffled = list(range(count))
-    chance.shuffle(shuffled)
-    pools: dict[Split, list[int]] = {}
-    for split in SPLITS:
-        size = round(count * _SHARES[split])
-        pools[split], shuffled = shuffled[:size], shuffled[size:]
-    return pools
-
-
-def _dealt(pool: Sequence[int], *, chance: random.Random) -> Iterator[int]:
-    """Yield the images of a split for ever, each as often as the others."""
-    while True:
-        yield from chance.sample(pool, k=len(pool))
-
-
-def _encoded(digits: "NDArray[np.float64]", *, kind: Kind) -> bytes:
-    """Return the digits ``[T, 8, 8]`` as a ``[T, 64]`` array, or side by side as a picture."""
-    import numpy as np
-
-    content = io.BytesIO()
-    shares = digits / _DARKEST
-    if kind == "features":
-        np.save(content, shares.reshape(len(digits), -1).astype(np.float32))
-    else:
-        from PIL import Image
-
-        picture = np.concatenate(list(np.rint(shares * 255).astype(np.uint8)), axis=1)
-        Image.fromarray(picture).save(content, format="PNG")
-    return content.getvalue()
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -8,7 +8,8 @@ from PIL import Image
 from mmrun.config.schema import SPLITS
 from mmrun.data.manifest import Columns, read_manifest
 from mmrun.errors import UsageError
-from mmrun.workflows.demo_data import MARK, ROWS, WORDS, Kind, write_demo_data
+from mmrun.workflows.demo_data import MARK, Kind, write_demo_data
+from mmrun.workflows.demo_kinds.digits import ROWS, WORDS
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -99,6 +100,19 @@ def test_its_own_folder_is_repaired_or_replaced(tmp_path: Path, kind: Kind) -> N
     suffix = "npy" if kind == "features" else "png"
     assert (out / f"train/00007.{suffix}").is_file()
     assert len(list((out / "train").iterdir())) == ROWS["train"]
+
+
+@pytest.mark.parametrize("kind", ["signwriting", "text"])
+def test_signals_without_files_stand_in_the_manifest(tmp_path: Path, kind: Kind) -> None:
+    out = tmp_path / "data"
+
+    write_demo_data(out, kind=kind)
+
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [MARK, *(f"{split}.tsv" for split in SPLITS)]
+    )
+    for split in SPLITS:
+        assert all(row.signal for row in read_manifest(out / f"{split}.tsv", split=split))
 
 
 def test_a_folder_of_someone_else_is_refused(tmp_path: Path) -> None:

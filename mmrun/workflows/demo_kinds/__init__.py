@@ -1,0 +1,1 @@
+"""The kinds of data that ``mmrun demo data`` makes, one module each."""
