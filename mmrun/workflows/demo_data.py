@@ -3,27 +3,27 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
-from mmrun.config.schema import SPLITS
+from mmrun.config.schema import SPLITS, Split
 from mmrun.errors import UsageError
 from mmrun.files import flush_folder
 from mmrun.workflows.demo_kinds.digits import digit_samples
 from mmrun.workflows.demo_kinds.fingerspelling import fingerspelling_samples
 from mmrun.workflows.demo_kinds.movements import movement_samples
 from mmrun.workflows.demo_kinds.names import name_samples
-from mmrun.workflows.demo_kinds.sample import Samples
+from mmrun.workflows.demo_kinds.sample import Sample, Samples
 
 Kind = Literal["features", "images", "video", "pose", "signwriting", "text"]
 COLUMNS = ("signal", "signal_start", "signal_end", "encoder_prompt", "decoder_prompt", "output")
 MARK = "demo.json"
 """Written into the folder, so that the next call knows it for its own."""
 
-_KINDS: Mapping[Kind, Callable[[int], Samples]] = {
+KINDS: Mapping[Kind, Callable[[int], Samples]] = {
     "features": lambda seed: digit_samples("features", seed=seed),
     "images": lambda seed: digit_samples("images", seed=seed),
     "video": lambda seed: digit_samples("video", seed=seed),
@@ -47,18 +47,23 @@ def write_demo_data(out: Path, *, kind: Kind = "features", seed: int = 0) -> Non
 
 
 def _files(*, kind: Kind, seed: int) -> Iterator[tuple[str, bytes]]:
-    for split, samples in groupby(_KINDS[kind](seed), key=itemgetter(0)):
-        lines = ["\t".join(COLUMNS)]
-        for number, (_, sample) in enumerate(samples):
-            signal = sample.signal
-            if isinstance(signal, bytes):
-                name = f"{split}/{number:05}.{sample.suffix}"
-                yield name, signal
-                signal = name
-            prompts = (sample.encoder_prompt, sample.decoder_prompt)
-            lines.append("\t".join((signal, "0", "0", *prompts, sample.output)))
-        yield f"{split}.tsv", "".join(f"{line}\n" for line in lines).encode()
+    for split, samples in groupby(KINDS[kind](seed), key=itemgetter(0)):
+        yield from manifest(split, (sample for _, sample in samples))
     yield MARK, json.dumps({"format": 1, "kind": kind, "seed": seed}).encode()
+
+
+def manifest(split: Split, samples: Iterable[Sample]) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the files that the samples have, and of their manifest."""
+    lines = ["\t".join(COLUMNS)]
+    for number, sample in enumerate(samples):
+        signal = sample.signal
+        if isinstance(signal, bytes):
+            name = f"{split}/{number:05}.{sample.suffix}"
+            yield name, signal
+            signal = name
+        prompts = (sample.encoder_prompt, sample.decoder_prompt)
+        lines.append("\t".join((signal, "0", "0", *prompts, sample.output)))
+    yield f"{split}.tsv", "".join(f"{line}\n" for line in lines).encode()
 
 
 def _refuse_foreign(out: Path) -> None:
