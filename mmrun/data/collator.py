@@ -23,6 +23,9 @@ class Collator:
 
     def __init__(self, processor: MultimodalProcessor) -> None:
         self._tokenizer = processor.tokenizer
+        # To ask a tokenizer for one of these takes longer than the rest of a sample.
+        self._end = processor.tokenizer.eos_token_id
+        self._pad = processor.tokenizer.pad_token_id
         self._streams = processor.inputs
         self._prompted = processor.prompted
         self._remembered = lru_cache(_REMEMBERED)(self._encoded)
@@ -53,7 +56,7 @@ class Collator:
     def _labels(self, sample: Sample, *, prompt: tuple[int, ...]) -> tuple[int, ...]:
         if sample.broken:
             return (IGNORED,)
-        return (*prompt, *self._ids(sample.output), self._tokenizer.eos_token_id)
+        return (*prompt, *self._ids(sample.output), self._end)
 
     def _signals(self, signals: Sequence[Loaded], *, stream: Stream) -> Batch:
         """Return one stream ``[B, T, ...]`` filled up, and which of its frames are real."""
@@ -65,7 +68,7 @@ class Collator:
                 hint="set width and height in processor.modality_kwargs",
             )
         kind = signals[0].dtype
-        filler = self._tokenizer.pad_token_id if kind.kind == "i" else 0
+        filler = self._pad if kind.kind == "i" else 0
         longest = max(1, *map(len, signals))
         frames = np.full((len(signals), longest, *shapes.pop()), filler, dtype=kind)
         mask = np.zeros(frames.shape[:2], dtype=np.int64)
@@ -75,7 +78,7 @@ class Collator:
         return {stream.name: torch.from_numpy(frames), stream.mask: torch.from_numpy(mask)}
 
     def _prompts(self, prompts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = _padded(prompts, filler=self._tokenizer.pad_token_id)
+        ids = _padded(prompts, filler=self._pad)
         return ids, _padded([(1,) * len(prompt) for prompt in prompts], filler=0)
 
     def _ids(self, text: str) -> tuple[int, ...]:

@@ -10,8 +10,9 @@ import datasets
 from torch.utils.data import Dataset
 
 from mmrun.config.schema import SPLITS, DataSection, Split
+from mmrun.data.manifest import Cell
 from mmrun.data.processor import MultimodalProcessor
-from mmrun.data.rows import cells_of, load_signal
+from mmrun.data.rows import cells_of, signal_of
 from mmrun.data.sampler import Draw
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.base import Array, Loaded, Modality
@@ -78,8 +79,10 @@ class SampleDataset(Dataset[Sample]):
         """
         self._rows = rows
         self._manifest = manifest
+        self._folder = manifest.parent
         self._modalities = dict(modalities)
         self._augmentations = [one.augmentation() for one in self._modalities.values()]
+        self._augmented = any(one is not None for one in self._augmentations)
         self.skips = skip_bad
         """Whether a sample may be broken."""
         self._told: set[int] = set()
@@ -107,7 +110,7 @@ class SampleDataset(Dataset[Sample]):
     @property
     def lengths(self) -> list[int]:
         """The number of frames of each sample, as it was when the dataset was built."""
-        return list(self._rows["length"])
+        return list(self._rows["length"][:])
 
     def column(self, name: str) -> list[str]:
         """Return one text column of all rows, without loading a signal.
@@ -128,8 +131,8 @@ class SampleDataset(Dataset[Sample]):
             signals, broken = self._nothing(), True
         else:
             broken = False
-        if isinstance(of, Draw) and not broken:
-            signals = self._augmented(signals, of)
+        if self._augmented and isinstance(of, Draw) and not broken:
+            signals = self._changed(signals, of)
         return Sample(
             signals=signals,
             encoder_prompt=row["encoder_prompt"],
@@ -140,19 +143,19 @@ class SampleDataset(Dataset[Sample]):
 
     def _loaded(self, row: Mapping[str, Any]) -> tuple[Loaded, ...]:
         return tuple(
-            load_signal(
-                cell, line=row["line"], column=name, modality=modality, manifest=self._manifest
-            )
-            for cell, (name, modality) in zip(cells_of(row), self._named_modalities(), strict=True)
+            self._load(cell, name=name, line=row["line"])
+            for cell, name in zip(cells_of(row), self._modalities, strict=True)
         )
 
-    def _named_modalities(self) -> Iterator[tuple[str, Modality]]:
-        """Yield each modality and what its signals are called in an error."""
-        alone = len(self._modalities) == 1
-        for name, modality in self._modalities.items():
-            yield ("signal" if alone else name), modality
+    def _load(self, cell: Cell, *, name: str, line: int) -> Loaded:
+        try:
+            return self._modalities[name].load(signal_of(cell, folder=self._folder))
+        except DataError as error:
+            column = "signal" if len(self._modalities) == 1 else name
+            problem = f"{self._manifest}:{line}: {column}: {error}"
+            raise DataError(problem, hint=error.hint) from error
 
-    def _augmented(self, signals: tuple[Loaded, ...], draw: Draw) -> tuple[Loaded, ...]:
+    def _changed(self, signals: tuple[Loaded, ...], draw: Draw) -> tuple[Loaded, ...]:
         random = draw.random()
         return tuple(
             signal if augment is None else augment(cast("Array", signal), random)

@@ -12,7 +12,7 @@ from typing import Any
 from mmrun.config.schema import DataSection, Split
 from mmrun.data.manifest import Cell, Columns, Row, raise_all
 from mmrun.errors import DataError
-from mmrun.modalities.base import Loaded, Modality, Signal, Span
+from mmrun.modalities.base import Modality, Signal, Span
 from mmrun.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class _Measured:
     problem: str | None = None
 
 
-def signal_of(cell: Cell, *, manifest: Path) -> Signal:
+def signal_of(cell: Cell, *, folder: Path) -> Signal:
     """Return what a modality reads of one cell; names of files begin at the manifest's folder."""
     span = Span(start=cell.start, end=cell.end or None)
-    return Signal(text=cell.text, folder=manifest.parent, span=span)
+    return Signal(text=cell.text, folder=folder, span=span)
 
 
 def measured_rows(
@@ -88,7 +88,7 @@ def _measure(row: Row, *, reading: Reading, whole: bool) -> _Measured:
     lengths = []
     places = zip(row.signals, reading.modalities, reading.columns.signals, strict=True)
     for cell, modality, columns in places:
-        signal = signal_of(cell, manifest=reading.manifest)
+        signal = signal_of(cell, folder=reading.manifest.parent)
         try:
             lengths.append(len(modality.load(signal)) if whole else modality.length(signal))
         except DataError as error:
@@ -141,13 +141,3 @@ def cells_of(stored: Mapping[str, Any]) -> Iterator[Cell]:
     """Yield the signals of a row as ``measured_rows`` returned it."""
     for text, start, end in zip(stored["signals"], stored["starts"], stored["ends"], strict=True):
         yield Cell(text=text, start=start, end=end)
-
-
-def load_signal(
-    cell: Cell, *, line: int, column: str, modality: Modality, manifest: Path
-) -> Loaded:
-    """Load one signal; a ``DataError`` names its row."""
-    try:
-        return modality.load(signal_of(cell, manifest=manifest))
-    except DataError as error:
-        raise DataError(f"{manifest}:{line}: {column}: {error}", hint=error.hint) from error
