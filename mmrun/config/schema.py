@@ -78,6 +78,8 @@ class DataSection(Section):
     min_frames: PositiveInt | None = None
     max_length: PositiveInt | None = None
     """Rows whose text to write has more tokens, prompt and end included, are left out."""
+    pad_to_multiple_of: PositiveInt | None = None
+    """Signals and labels of a batch are filled up to a multiple of this length."""
     on_bad_sample: Literal["error", "skip"] = "error"
     cache: Literal["off", "memory", "disk"] = "memory"
     cache_size_mb: PositiveInt | None = None

@@ -21,13 +21,19 @@ Batch = dict[str, torch.Tensor]
 class Collator:
     """Pads the signals, and turns text into ids; nothing that is random or kept between batches."""
 
-    def __init__(self, processor: MultimodalProcessor) -> None:
+    def __init__(self, processor: MultimodalProcessor, *, multiple: int | None = None) -> None:
+        """Fill signals and labels up to a ``multiple`` of frames and tokens.
+
+        Few lengths in place of many suit the hardware, and what is compiled for each shape. Prompts
+        stay as they are: something follows them.
+        """
         self._tokenizer = processor.tokenizer
         # To ask a tokenizer for one of these takes longer than the rest of a sample.
         self._end = processor.tokenizer.eos_token_id
         self._pad = processor.tokenizer.pad_token_id
         self._streams = processor.inputs
         self._prompted = processor.prompted
+        self._multiple = multiple or 1
         self._remembered = lru_cache(_REMEMBERED)(self._encoded)
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
@@ -50,7 +56,7 @@ class Collator:
             self._labels(sample, prompt=prompt)
             for prompt, sample in zip(decoder, samples, strict=True)
         ]
-        batch["labels"] = _padded(labels, filler=IGNORED)
+        batch["labels"] = _padded(labels, filler=IGNORED, to=self._multiple)
         return batch
 
     def _labels(self, sample: Sample, *, prompt: tuple[int, ...]) -> tuple[int, ...]:
@@ -69,7 +75,7 @@ class Collator:
             )
         kind = signals[0].dtype
         filler = self._pad if kind.kind == "i" else 0
-        longest = max(1, *map(len, signals))
+        longest = _up(max(1, *map(len, signals)), to=self._multiple)
         frames = np.full((len(signals), longest, *shapes.pop()), filler, dtype=kind)
         mask = np.zeros(frames.shape[:2], dtype=np.int64)
         for row, signal in enumerate(signals):
@@ -96,7 +102,11 @@ class Collator:
         self._remembered = lru_cache(_REMEMBERED)(self._encoded)
 
 
-def _padded(rows: Sequence[Sequence[int]], *, filler: int) -> torch.Tensor:
-    """Return rows of ids as one tensor, filled up on the right."""
-    longest = max(map(len, rows))
+def _padded(rows: Sequence[Sequence[int]], *, filler: int, to: int = 1) -> torch.Tensor:
+    """Return rows of ids as one tensor, filled up on the right to a multiple of ``to``."""
+    longest = _up(max(map(len, rows)), to=to)
     return torch.tensor([[*row, *(filler,) * (longest - len(row))] for row in rows])
+
+
+def _up(length: int, *, to: int) -> int:
+    return -(-length // to) * to

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrun.config.schema import GenerationSection
+from mmrun.config.schema import DataSection, GenerationSection
 from mmrun.data.collator import IGNORED, Collator
 from mmrun.data.dataset import SampleDataset
 from mmrun.data.processor import MultimodalProcessor
@@ -17,9 +17,9 @@ from mmrun.training.metrics import check_metrics, score
 Metrics = Callable[[Any], dict[str, float]]
 
 
-def collator(processor: MultimodalProcessor) -> Collator:
+def collator(processor: MultimodalProcessor, *, data: DataSection) -> Collator:
     """Return what makes a batch of samples."""
-    return Collator(processor)
+    return Collator(processor, multiple=data.pad_to_multiple_of)
 
 
 def compute_metrics(

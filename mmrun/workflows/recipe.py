@@ -72,7 +72,7 @@ class Recipe:
                 log=log,
                 model=self.model,
                 args=self.arguments,
-                data_collator=collator(self.processor),
+                data_collator=collator(self.processor, data=self.experiment.data),
                 train_dataset=self.datasets["train"],
                 eval_dataset=validation if str(self.arguments.eval_strategy) != "no" else None,
                 processing_class=self.processor,

@@ -84,7 +84,7 @@ def _write_rest(
     loader = DataLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=collator(processor),
+        collate_fn=collator(processor, data=experiment.data),
         num_workers=int(given.get("dataloader_num_workers", 0)),
         worker_init_fn=begin_worker(),
     )

@@ -3,11 +3,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mmrun.data.collator import IGNORED, Collator
 from mmrun.data.dataset import Sample
 from mmrun.data.processor import MultimodalProcessor
 from mmrun.errors import DataError
+from mmrun.models.build import build_model
+from mmrun.models.configuration import FRAMES
+from tests.unit.models.tiny import section
+
+CONVOLUTION = {"adapter_ksize": (3,), "adapter_stride": (2,)}
 
 
 def sample(output: str, *, frames: int = 1, encoder: str = "", decoder: str = "") -> Sample:
@@ -126,3 +132,47 @@ def test_a_decoder_that_is_not_prompted_learns_to_write_its_prompt(
     end = processor.tokenizer.eos_token_id
     assert "decoder_input_ids" not in batch
     assert batch["labels"].tolist() == [[*ids(processor, "read"), *ids(processor, "four"), end]]
+
+
+def test_lengths_are_filled_up_to_a_multiple(processor: MultimodalProcessor) -> None:
+    samples = [sample("four two", frames=5, encoder="read", decoder="this"), sample("two")]
+    plain = Collator(processor)(samples)
+
+    batch = Collator(processor, multiple=4)(samples)
+
+    assert batch["input_frames"].shape == (2, 8, 2)
+    assert batch["attention_mask"].tolist() == [[1] * 5 + [0] * 3, [1] + [0] * 7]
+    assert batch["labels"].shape[1] % 4 == 0
+    added = batch["labels"].shape[1] - plain["labels"].shape[1]
+    assert batch["labels"].tolist() == [row + [IGNORED] * added for row in plain["labels"].tolist()]
+    for name in ("encoder_prompt", "decoder_input_ids"):
+        assert batch[name].equal(plain[name])
+
+
+@pytest.mark.parametrize(
+    "mapper",
+    [
+        pytest.param({}, id="linear"),
+        pytest.param(
+            {
+                "multimodal_mapper_type": "cnn_adapter",
+                "adapter_ksize": (3,),
+                "adapter_stride": (2,),
+            },
+            id="cnn_adapter",
+        ),
+    ],
+)
+def test_filling_up_to_a_multiple_leaves_the_loss_as_it_is(
+    processor: MultimodalProcessor, mapper: dict[str, Any]
+) -> None:
+    wanted = section(feat_dim=2, multimodal_mapper_factor=1, **mapper)
+    model = build_model(wanted, tokenizer=processor.tokenizer, seed=1, inputs=(FRAMES,))
+    model.train(mode=False)
+    samples = [sample("four two", frames=5, encoder="read this"), sample("two", frames=2)]
+
+    losses = [
+        model(**Collator(processor, multiple=multiple)(samples)).loss for multiple in (None, 16)
+    ]
+
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
