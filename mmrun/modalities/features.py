@@ -1,11 +1,11 @@
-"""Features that were extracted beforehand: one `.npy` file a sample, ``[T, D]``."""
+"""Features that were extracted beforehand: one array ``[T, D]`` a sample."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.augmentation import frame_dropping, in_turn, noise
@@ -15,11 +15,11 @@ from mmrun.modalities.base import (
     ModelInput,
     Settings,
     Signal,
-    Span,
+    Unit,
     read_settings,
 )
-
-_CACHE_BYTES = 256 * 2**20
+from mmrun.modalities.spans import frames_of_span
+from mmrun.modalities.stored import Stored, stored_array
 
 
 class FeaturesSettings(Settings):
@@ -29,16 +29,30 @@ class FeaturesSettings(Settings):
     """Keep every n-th frame."""
     temporal_dimension_position: int = Field(default=0, ge=-2, le=1)
     """Which axis of the file is time."""
-    use_cache: bool = True
-    """Keep what was loaded in memory: up to 256 MiB in every process that loads."""
+    array_key: str | None = None
+    """Which array, in files that hold several."""
+    signal_start_end_unit: Unit = "frames"
+    """What spans are given in; milliseconds need ``fps``."""
+    fps: PositiveFloat | None = None
+    """How many frames a second the files have."""
     frame_dropping: float = Field(default=0.0, ge=0, lt=1)
     """In training: the share of the frames that are left out at random."""
     noise: NonNegativeFloat = 0.0
     """In training: the standard deviation of the noise that is added."""
 
+    without_effect: ClassVar[Mapping[str, str]] = {
+        "use_cache": "data.cache decides what is kept in memory or on disk",
+    }
+
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        if self.signal_start_end_unit == "milliseconds" and self.fps is None:
+            raise ValueError("spans in milliseconds need fps, the frames a second of the files")
+        return self
+
 
 class FeaturesModality:
-    """Loads ``[T, D]`` arrays; spans are frame numbers."""
+    """Loads ``[T, D]`` arrays from NumPy, torch or safetensors."""
 
     gives: ClassVar[Literal["frames", "tokens"]] = "frames"
 
@@ -50,28 +64,26 @@ class FeaturesModality:
             )
         self._settings = read_settings(FeaturesSettings, settings)
         self._feature_size = model.feature_size
-        self._cache: dict[tuple[Path, Span], Array] = {}
-        self._room = _CACHE_BYTES if self._settings.use_cache else 0
+        self._time = self._settings.temporal_dimension_position % 2
 
     def length(self, signal: Signal) -> int:
-        """Return the number of frames."""
-        return len(self.load(signal))
+        """Return the number of frames, by the head of the file."""
+        return len(self._frames(self._stored(signal.path), signal=signal))
 
     def load(self, signal: Signal) -> Array:
         """Return the frames of the span, ``[T, D]``."""
-        path, span = signal.path, signal.span
-        cached = self._cache.get((path, span))
-        if cached is not None:
-            return cached
-        frames = self._cut(self._read(path), path=path, span=span)
-        if not np.isfinite(frames).all():
+        stored = self._stored(signal.path)
+        wanted = self._frames(stored, signal=signal)
+        index = [slice(None), slice(None)]
+        index[self._time] = slice(wanted.start, wanted.stop, wanted.step)
+        frames = np.ascontiguousarray(np.moveaxis(stored.read(tuple(index)), self._time, 0))
+        finite = np.isfinite(frames)
+        if not finite.all():
+            first = wanted[int(np.argmin(finite.all(axis=1)))]
             raise DataError(
-                f"{path} holds NaN or infinite values", hint="extract these features again"
+                f"{signal.path} holds NaN or infinite values, first in frame {first}",
+                hint="extract these features again",
             )
-        if frames.nbytes <= self._room:
-            self._room -= frames.nbytes
-            self._cache[path, span] = frames
-        frames.flags.writeable = False  # it may be handed out again
         return frames
 
     def augmentation(self) -> Augmentation | None:
@@ -79,42 +91,28 @@ class FeaturesModality:
         wanted = self._settings
         return in_turn(frame_dropping(wanted.frame_dropping), noise(wanted.noise))
 
-    def _read(self, path: Path) -> "np.ndarray[Any, Any]":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except FileNotFoundError as error:
-            raise DataError(f"there is no file {path}", hint="correct the column signal") from error
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{path} cannot be read: it is not a whole .npy file of numbers",
-                hint="write it again with numpy.save",
-            ) from error
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise DataError(
-                f"{path} does not hold numbers", hint="write it with numpy.save, as float32"
-            )
-        return array
+    def _frames(self, stored: Stored, *, signal: Signal) -> range:
+        wanted = self._settings
+        return frames_of_span(
+            signal.span,
+            total=stored.shape[self._time],
+            path=signal.path,
+            unit=wanted.signal_start_end_unit,
+            fps=wanted.fps,
+            stride=wanted.skip_frames_stride or 1,
+        )
 
-    def _cut(self, array: "np.ndarray[Any, Any]", *, path: Path, span: Span) -> Array:
-        if array.ndim != 2:  # noqa: PLR2004 (time and values)
+    def _stored(self, path: Path) -> Stored:
+        stored = stored_array(path, key=self._settings.array_key)
+        if len(stored.shape) != 2:  # noqa: PLR2004 (time and values)
             raise DataError(
-                f"{path} has the shape {list(array.shape)}; it must be [frames, values]",
+                f"{path} has the shape {list(stored.shape)}; it must be [frames, values]",
                 hint="store one row of values a frame",
             )
-        array = np.moveaxis(array, self._settings.temporal_dimension_position, 0)
-        total, size = array.shape
+        size = stored.shape[1 - self._time]
         if size != self._feature_size:
             raise DataError(
                 f"{path} has {size} values a frame, model.feat_dim is {self._feature_size}",
                 hint=f"set model.feat_dim to {size}, or extract the features again",
             )
-        end = total if span.end is None else span.end
-        if not span.start < end <= total:
-            raise DataError(
-                f"{path} has {total} frames, none of the span {span.start} to {end}"
-                if span.start >= total
-                else f"{path} has {total} frames, the span ends at {end}",
-                hint="signal_start and signal_end are frame numbers; 0 and 0 mean all",
-            )
-        chosen = array[span.start : end : self._settings.skip_frames_stride or 1]
-        return np.ascontiguousarray(chosen, dtype=np.float32)
+        return stored
