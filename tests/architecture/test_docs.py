@@ -4,9 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import pytest
 import typer
 from ruamel.yaml import YAML
@@ -20,7 +18,6 @@ from mmrun.cli.settings import settings_of
 from mmrun.config.loading import load_experiment
 from mmrun.config.schema import Section
 from mmrun.config.sections import SECTIONS, known_names
-from mmrun.modalities.base import Array, Modality, ModelInput, Signal, Span
 from mmrun.modalities.features import FeaturesSettings
 from mmrun.modalities.image import ImageSettings
 from mmrun.training.schedule_options import OPTIONS
@@ -211,26 +208,12 @@ def test_the_settings_of_a_modality_are_described(heading: str, settings: type[S
     assert described == set(settings.model_fields)
 
 
-def test_the_example_of_a_modality_works(tmp_path: Path) -> None:
-    code = next(
-        code for kind, code in BLOCK.findall(_text(ROOT / "docs/modalities.md")) if kind == "python"
-    )
-    names: dict[str, type[Modality]] = {}
-    exec(compile(code, "docs/modalities.md", "exec"), names)
-    np.save(tmp_path / "wave.npy", np.arange(10, dtype=np.float32))
+def test_the_example_of_a_modality_is_the_package_that_is_tested() -> None:
+    blocks = dict(BLOCK.findall(_part(ROOT / "docs/modalities.md", "One of your own")))
+    package = ROOT / "tests/packages/sound"
 
-    wanted = ModelInput(feature_size=4)
-    signal = Signal(text="wave.npy", folder=tmp_path, span=Span(start=1, end=2))
-    modality = names["SoundModality"]({"gain": 2}, model=wanted)
-    loaded = cast("Array", modality.load(signal))
-
-    assert loaded.tolist() == [[8, 10, 12, 14]]
-    assert modality.length(signal) == 1
-    assert modality.augmentation() is None
-    jittery = names["SoundModality"]({"jitter": 0.5}, model=wanted)
-    augment = jittery.augmentation()
-    assert augment is not None
-    assert augment(loaded, np.random.default_rng(0)).max() < loaded.max()
+    assert blocks["python"] == _text(package / "src/sound/modality.py")
+    assert blocks["toml"].removeprefix("# pyproject.toml\n") in _text(package / "pyproject.toml")
 
 
 def _part(page: Path, heading: str) -> str:

@@ -1,0 +1,1 @@
+"""A modality that mmrun knows nothing of."""
