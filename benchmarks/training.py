@@ -173,7 +173,7 @@ def _train_with_the_trainer(watch: Stopwatch, variant: str) -> None:
     trainer = Seq2SeqTrainer(
         model=load_model(actors.model),
         args=arguments,
-        data_collator=collator(processor),
+        data_collator=collator(processor, data=experiment.data),
         train_dataset=datasets["train"],
         processing_class=processor,
         callbacks=[LogArtifacts.opened()] if variant == "log_artifacts" else [],

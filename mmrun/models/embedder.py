@@ -200,10 +200,21 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
         if labels is not None and outputs.logits is not None:
-            outputs.loss = token_loss(
+            loss = token_loss(
                 outputs.logits, labels, items=num_items_in_batch, label_smoothing=label_smoothing
             )
+            outputs.loss = self._reachable(loss)
         return outputs
+
+    def _reachable(self, loss: Tensor) -> Tensor:
+        """Return a loss that has gradients, be they zero.
+
+        Layer drop may leave out every layer of a frozen decoder, and with it the way back.
+        """
+        if loss.requires_grad or not (self.training and torch.is_grad_enabled()):
+            return loss
+        trained = [weight.sum() for weight in self.parameters() if weight.requires_grad]
+        return loss + 0.0 * torch.stack(trained).sum() if trained else loss
 
     def encode(
         self,

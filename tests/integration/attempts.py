@@ -16,6 +16,7 @@ from mmrun.data.dataset import load_dataset_actor
 from mmrun.data.processor import load_processor
 from mmrun.models.build import load_model
 from mmrun.training.arguments import build_arguments
+from mmrun.training.fit import weight_files
 from mmrun.training.stopping import StopWish
 from mmrun.training.trainer import ResumableTrainer
 from mmrun.workflows.actors import Actors, missing_steps
@@ -106,7 +107,8 @@ class Attempt:
 
     @property
     def weights(self) -> Mapping[str, torch.Tensor]:
-        return load_file(self.checkpoint / "model.safetensors")
+        files = [load_file(path) for path in weight_files(self.checkpoint)]
+        return {name: tensor for file in files for name, tensor in file.items()}
 
     def values(self, key: str) -> Mapping[int, float]:
         return {step: value for name, step, value in self.logged if name == key}
@@ -152,13 +154,22 @@ class _Stop(TrainerCallback):
 class Lab:
     """Data and actors for attempts."""
 
-    def __init__(self, folder: Path, *, attempts: Path | None = None, **data: Any) -> None:
-        """Make what is not there yet; ``attempts`` is where their checkpoints go.
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        attempts: Path | None = None,
+        model: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make what is not there yet.
 
-        ``data`` are keys of that section.
+        ``attempts`` is where their checkpoints go; ``model`` and ``data`` are added to the sections
+        of these names.
         """
-        self._data = data
         self._folder = folder
+        self._model = model or {}
+        self._data = data or {}
         self._outputs = attempts or folder
         self._attempts = 0
         self._actors = Actors.of(folder / "setup")
@@ -171,8 +182,12 @@ class Lab:
 
     def _tree(self, training: Mapping[str, Any]) -> dict[str, Any]:
         sections = _sections(self._folder)
-        sections["data"] |= self._data
-        return {**sections, "training": {**TRAINING, **training}}
+        return {
+            **sections,
+            "model": {**sections["model"], **self._model},
+            "data": {**sections["data"], **self._data},
+            "training": {**TRAINING, **training},
+        }
 
     def attempt(
         self,

@@ -25,7 +25,7 @@ def broken(folder: Path, *rows: int) -> None:
 def test_a_training_that_skips_goes_on_past_broken_files_and_counts_them(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lab = Lab(folder, on_bad_sample="skip")
+    lab = Lab(folder, data={"on_bad_sample": "skip"})
     broken(folder, 3, 4)
 
     with caplog.at_level(logging.WARNING):
@@ -40,7 +40,7 @@ def test_a_training_that_skips_goes_on_past_broken_files_and_counts_them(
 
 
 def test_the_count_goes_on_in_the_next_attempt(folder: Path) -> None:
-    lab = Lab(folder, on_bad_sample="skip")
+    lab = Lab(folder, data={"on_bad_sample": "skip"})
     broken(folder, *range(0, ROWS["train"], 3))
 
     alone = lab.attempt()
@@ -56,7 +56,7 @@ def test_the_count_goes_on_in_the_next_attempt(folder: Path) -> None:
 
 
 def test_a_step_of_broken_samples_alone_changes_nothing_it_should_not(folder: Path) -> None:
-    lab = Lab(folder, on_bad_sample="skip")
+    lab = Lab(folder, data={"on_bad_sample": "skip"})
     broken(folder, *range(1, ROWS["train"]))
 
     attempt = lab.attempt(max_steps=6, weight_decay=0.0)

@@ -86,7 +86,7 @@ def bare_trainer(project: Project, begun: Begun, *, max_steps: int) -> Seq2SeqTr
             use_cpu=True,
             disable_tqdm=True,
         ),
-        data_collator=collator(processor),
+        data_collator=collator(processor, data=data),
         train_dataset=load_dataset_actor(
             project.out / "setup/dataset", data=data, processor=processor
         )["train"],

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmrun.errors import ConfigError
 from mmrun.models.build import load_model
 from mmrun.models.embedder import MultimodalEmbedderModel
-from tests.unit.models.tiny import BACKBONES, SIZE, model
+from tests.unit.models.tiny import BACKBONES, M2M, SIZE, model
 
 LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 
@@ -130,6 +130,13 @@ def test_the_kind_of_attention_is_kept_with_the_model(tmp_path: Path) -> None:
 def test_a_kind_of_attention_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.backbone_config: .*attn_implementation"):
         model(backbone_config={"d_model": 16, "attn_implementation": "fast"})
+
+
+def test_a_step_without_any_layer_of_a_frozen_decoder_changes_nothing() -> None:
+    keys = {**M2M, "decoder_layerdrop": 1.0}
+    tiny = model(freeze_backbone=True, backbone_config=keys).train()
+
+    assert not any(gradient.any() for gradient in gradients(tiny).values())
 
 
 def test_a_compiled_model_does_the_same_step() -> None:
