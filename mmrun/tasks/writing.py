@@ -1,11 +1,12 @@
 """Let a model write, and say how sure it is of each text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from mmrun.config.schema import GenerationSection
 from mmrun.data.collator import IGNORED
@@ -13,7 +14,8 @@ from mmrun.data.processor import MultimodalProcessor
 from mmrun.tasks.translation import generation_arguments, prompt_lengths, texts_of
 from mmrun.tasks.written import Candidate, Written
 
-_PROMPTS = ("decoder_input_ids", "decoder_attention_mask")
+_ENCODER = ("encoder_prompt", "encoder_prompt_length_padding_mask")
+_DECODER = ("decoder_input_ids", "decoder_attention_mask")
 
 
 class Writer:
@@ -54,22 +56,37 @@ class Writer:
         return [next(written) if kept else Written() for kept in readable]
 
     def _written(self, batch: Mapping[str, Tensor], *, prompts: Sequence[str]) -> list[Written]:
-        inputs = {name: one for name, one in batch.items() if name != "labels"}
-        tokens: Tensor = self._model.generate(**inputs, **self._options)
+        read = self._encoded(batch)
+        tokens: Tensor = self._model.generate(
+            **read(),
+            **{name: batch[name] for name in _DECODER if name in batch},
+            **self._options,
+        )
         copies = len(tokens) // len(prompts)
         repeated = [prompt for prompt in prompts for _ in range(copies)]
         texts = texts_of(tokens.cpu().numpy(), processor=self._processor, prompts=repeated)
         found = [
             Candidate(text=text, score=round(score, 6))
-            for text, score in zip(texts, self._scores(inputs, tokens, repeated), strict=True)
+            for text, score in zip(texts, self._scores(read, tokens, repeated), strict=True)
         ]
         groups = (found[row : row + copies] for row in range(0, len(found), copies))
         return [
             Written(candidates=tuple(sorted(group, key=lambda one: -one.score))) for group in groups
         ]
 
+    def _encoded(self, batch: Mapping[str, Tensor]) -> Callable[[], dict[str, Any]]:
+        """Encode once, for the search and for the scores."""
+        prompts = {name: batch[name] for name in _ENCODER if name in batch}
+        outputs, mask = self._model.encode(batch, **prompts)
+        hidden = outputs.last_hidden_state
+        # A search with beams changes the outputs that it is given.
+        return lambda: {
+            "encoder_outputs": BaseModelOutput(last_hidden_state=hidden),
+            "attention_mask": mask,
+        }
+
     def _scores(
-        self, inputs: Mapping[str, Tensor], tokens: Tensor, prompts: Sequence[str]
+        self, read: Callable[[], dict[str, Any]], tokens: Tensor, prompts: Sequence[str]
     ) -> list[float]:
         """Return the log-probability of each text by its length, as beams are compared."""
         counted = counted_tokens(
@@ -80,12 +97,11 @@ class Writer:
         )
         beams = int(self._option("num_beams") or 1)
         power = float(self._option("length_penalty") or 0.0) if beams > 1 else 1.0
-        read = {name: one for name, one in inputs.items() if name not in _PROMPTS}
-        copies = len(tokens) // len(next(iter(read.values())))
+        copies = len(tokens) // len(read()["attention_mask"])
         totals = torch.empty(len(tokens))
         for copy in range(copies):
             rows = slice(copy, None, copies)
-            totals[rows] = log_probabilities(self._model, read, tokens[rows], counted[rows])
+            totals[rows] = log_probabilities(self._model, read(), tokens[rows], counted[rows])
         scores: list[float] = (totals / counted.sum(dim=1).clamp(min=1).cpu() ** power).tolist()
         return scores
 
@@ -112,7 +128,7 @@ def counted_tokens(
 
 
 def log_probabilities(
-    model: Any, inputs: Mapping[str, Tensor], tokens: Tensor, counted: Tensor
+    model: Any, inputs: Mapping[str, Any], tokens: Tensor, counted: Tensor
 ) -> Tensor:
     """Return for each row the sum of what the model gives to its counted tokens.
 
