@@ -11,7 +11,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from mmrun.config.schema import GenerationSection
 from mmrun.data.collator import IGNORED
 from mmrun.data.processor import MultimodalProcessor
-from mmrun.tasks.translation import generation_arguments, prompt_lengths, texts_of
+from mmrun.tasks.generation_options import acting_options, refused
+from mmrun.tasks.translation import prompt_lengths, texts_of
 from mmrun.tasks.written import Candidate, Written
 
 _ENCODER = ("encoder_prompt", "encoder_prompt_length_padding_mask")
@@ -24,10 +25,14 @@ class Writer:
     def __init__(
         self, model: Any, *, processor: MultimodalProcessor, section: GenerationSection, seed: int
     ) -> None:
-        """Prepare a model that lies on its device; ``seed`` is for sampling."""
+        """Prepare a model that lies on its device; ``seed`` is for sampling.
+
+        Raises:
+            ConfigError: transformers does not take an option of ``section``.
+        """
         self._model = model
         self._processor = processor
-        self._options = {**generation_arguments(section), "return_dict_in_generate": False}
+        self._options = acting_options(section, defaults=model.generation_config)
         self._seed = seed
 
     @property
@@ -57,11 +62,11 @@ class Writer:
 
     def _written(self, batch: Mapping[str, Tensor], *, prompts: Sequence[str]) -> list[Written]:
         read = self._encoded(batch)
-        tokens: Tensor = self._model.generate(
-            **read(),
-            **{name: batch[name] for name in _DECODER if name in batch},
-            **self._options,
-        )
+        started = {name: batch[name] for name in _DECODER if name in batch}
+        try:
+            tokens: Tensor = self._model.generate(**read(), **started, **self._options)
+        except ValueError as error:  # some values are looked at when they are first used
+            raise refused(error) from error
         copies = len(tokens) // len(prompts)
         repeated = [prompt for prompt in prompts for _ in range(copies)]
         texts = texts_of(tokens.cpu().numpy(), processor=self._processor, prompts=repeated)

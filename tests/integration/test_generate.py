@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ class Project:
         self.generate("--model_name_or_path", "6", *options)
         return [line["prediction"] for line in self.lines("out/generate/checkpoint-6")]
 
-    def lines(self, folder: str) -> Sequence[Mapping[str, str]]:
+    def lines(self, folder: str) -> Sequence[Mapping[str, Any]]:
         """Return the rows of ``predictions.jsonl``."""
         text = (self.folder / folder / "predictions.jsonl").read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
@@ -185,6 +186,11 @@ def test_the_latest_is_used_where_there_was_none(project: Project) -> None:
     ("reference", "name"),
     [
         pytest.param("4", "checkpoint-4: ", id="a step"),
+        pytest.param("best", "checkpoint-2 (best): ", id="best"),
+        pytest.param("latest", "checkpoint-6 (latest): ", id="latest"),
+        pytest.param("checkpoint-best", "checkpoint-2 (checkpoint-best): ", id="best, as a link"),
+        pytest.param("checkpoint-last", "checkpoint-6 (checkpoint-last): ", id="last, as a link"),
+        pytest.param("{run}@4", "checkpoint-4 (", id="a step of a run"),
         pytest.param(
             "out/train/checkpoint-4", "checkpoint-4 (out/train/checkpoint-4): ", id="path"
         ),
@@ -280,6 +286,54 @@ def test_lengths_have_an_effect(project: Project) -> None:
     assert max(len(text.split()) for text in short) <= 3
 
 
+def test_rows_are_the_same_in_batches_of_any_size(project: Project) -> None:
+    together = project.predictions("--batch_size", "5")
+
+    assert project.predictions("--batch_size", "1") == together
+    assert project.predictions("--per_device_eval_batch_size", "2") == together
+
+
+def test_a_sampled_text_is_the_same_again_and_another_with_another_seed(project: Project) -> None:
+    drawn = ("--do_sample", "true", "--top_k", "0", "--seed")
+
+    assert project.predictions(*drawn, "1") == project.predictions(*drawn, "1")
+    assert project.predictions(*drawn, "2") != project.predictions(*drawn, "1")
+
+
+def test_several_metrics_are_scored_at_once(project: Project) -> None:
+    said = project.generate("--metric_name", "sacrebleu,chrf++,ter,wer,cer,rouge,exact_match")
+
+    scores = json.loads((project.folder / "out/generate/scores.json").read_text(encoding="utf-8"))
+    names = {"sacrebleu", "chrfpp", "ter", "wer", "cer", "exact_match"}
+    assert scores.keys() == names | {"rouge1", "rouge2", "rougeL", "rougeLsum"}
+    assert f"wer {scores['wer']:.4g}" in said
+    assert project.children()[0].metrics == scores
+
+
+def test_another_split_does_not_replace_the_predictions_of_the_test(project: Project) -> None:
+    project.generate()
+    before = project.lines("out/generate/checkpoint-2")
+
+    said = project.generate("--split", "validation")
+
+    lines = project.lines("out/generate/validation/checkpoint-2")
+    assert "predictions in out/generate/validation/checkpoint-2/predictions.tsv" in said
+    assert [line["signal"] for line in lines] == [f"validation-{row}.npy" for row in range(4)]
+    assert project.lines("out/generate/checkpoint-2") == before
+    assert project.children()[0].name == "validation of checkpoint-2"
+
+
+def test_less_precision_gives_almost_the_same_scores(project: Project) -> None:
+    project.predictions()
+    whole = [line["score"] for line in project.lines("out/generate/checkpoint-6")]
+
+    project.predictions("--bf16_full_eval", "true")
+
+    half = [line["score"] for line in project.lines("out/generate/checkpoint-6")]
+    assert half != whole
+    assert half == pytest.approx(whole, rel=0.1)
+
+
 def test_an_output_folder_can_be_named(project: Project, tmp_path: Path) -> None:
     options = (
         "--model_name_or_path",
@@ -311,7 +365,7 @@ def test_a_run_is_enough_where_there_is_nothing_but_the_data(
     assert other.lines("here/generate/checkpoint-2") == _usual_lines(project)
 
 
-def _usual_lines(project: Project) -> Sequence[Mapping[str, str]]:
+def _usual_lines(project: Project) -> Sequence[Mapping[str, Any]]:
     project.generate()
     return project.lines("out/generate/checkpoint-2")
 
@@ -459,3 +513,18 @@ def test_a_failure_is_recorded_and_leaves_no_predictions(broken: Project) -> Non
     assert "data/test.tsv:5: signal: " in said.err
     assert broken.children()[0].status == "FAILED"
     assert not (broken.folder / "out/generate").exists()
+
+
+def test_a_row_that_cannot_be_read_may_be_left_out_of_the_scores(broken: Project) -> None:
+    said = broken.generate("--on_bad_sample", "skip", "--model_name_or_path", "6")
+
+    lines = broken.lines("out/generate/checkpoint-6")
+    assert "; 1 of 5 rows could not be read and are not scored" in said
+    assert (lines[3]["prediction"], lines[3]["score"]) == ("", None)
+    read = [line for line in lines if line["score"] is not None]
+    assert len(read) == 4
+    chrf = CHRF().corpus_score(
+        [line["prediction"] for line in read], [[line["reference"] for line in read]]
+    )
+    scores = json.loads((broken.folder / "out/generate/scores.json").read_text(encoding="utf-8"))
+    assert scores["chrf"] == chrf.score

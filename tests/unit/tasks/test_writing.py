@@ -8,11 +8,14 @@ from torch import Tensor
 from mmrun.config.schema import GenerationSection, ModelSection
 from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.processor import MultimodalProcessor, build_processor
+from mmrun.errors import ConfigError
 from mmrun.tasks.writing import Writer, counted_tokens
 from mmrun.tasks.written import Written
 from tests.unit.models.tiny import SIZE, model, tokenizer
 
 PROMPTS = ["", "read this", "four"]
+ONCE_WRITTEN = tokenizer().convert_tokens_to_ids("b")
+"""A token that the tiny model writes by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,62 @@ def test_a_row_that_could_not_be_read_has_no_text(
         prompts=[PROMPTS[0], PROMPTS[2]],
         given={name: one[[0, 2]] for name, one in batch().items()},
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "base"),
+    [
+        ({"num_beams": 4}, {}),
+        ({"max_length": 5}, {}),
+        ({"max_new_tokens": 2}, {}),
+        ({"min_length": 11}, {"eos_token_id": [2, ONCE_WRITTEN]}),
+        ({"length_penalty": -9.0}, {"num_beams": 4}),
+        ({"do_sample": True}, {}),
+        ({"temperature": 0.01}, {"do_sample": True}),
+        ({"top_k": 1}, {"do_sample": True}),
+        ({"top_p": 0.01}, {"do_sample": True}),
+        ({"no_repeat_ngram_size": 1}, {}),
+        ({"repetition_penalty": 9.0}, {}),
+        ({"suppress_tokens": [ONCE_WRITTEN]}, {}),
+        ({"forced_bos_token_id": 9}, {}),
+    ],
+    ids=" ".join,
+)
+def test_an_option_has_an_effect(
+    tiny: Any, processor: MultimodalProcessor, options: dict[str, Any], base: dict[str, Any]
+) -> None:
+    assert written(tiny, processor, **base, **options) != written(tiny, processor, **base)
+
+
+def test_sampling_among_one_token_is_no_sampling(tiny: Any, processor: MultimodalProcessor) -> None:
+    assert written(tiny, processor, do_sample=True, top_k=1) == written(tiny, processor)
+
+
+def test_an_option_without_effect_is_named(
+    tiny: Any, processor: MultimodalProcessor, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = written(tiny, processor, temperature=2.0, length_penalty=2.0)
+
+    assert found == written(tiny, processor)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "without effect: generation.temperature (do_sample is not true)" in line
+    assert "generation.length_penalty (there is one beam)" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"num_return_sequences": 3}, "Greedy methods .* do not support `num_return_sequences`"),
+        ({"do_sample": True, "temperature": -1.0}, "`temperature` .* strictly positive"),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be greater than 0"),
+    ],
+    ids=["greedy", "temperature", "nothing new"],
+)
+def test_what_transformers_does_not_take_is_a_mistake_in_the_file(
+    tiny: Any, processor: MultimodalProcessor, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"generation: .*{problem}"):
+        written(tiny, processor, **options)
 
 
 @pytest.mark.parametrize(
