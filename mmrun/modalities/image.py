@@ -1,16 +1,18 @@
-"""Images (PNG, JPEG, BMP, TIFF, .npy): as pixels, or as strips along the reading direction."""
+"""Images (PNG, JPEG, BMP, TIFF, .npy), or texts drawn as images: whole, or as strips."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from math import ceil
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -24,12 +26,13 @@ from mmrun.modalities.base import (
     Signal,
     read_settings,
 )
+from mmrun.modalities.lettering import Lettering
+from mmrun.modalities.picture_files import SUFFIXES, picture_size, read_picture
+from mmrun.modalities.preprocessing import GreyImages, load_preprocessor, scaled_levels
 
 _BYTE = 255.0
-_SHORT = 65535.0
-_AXES = 3
-_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow and NumPy raise on files that are cut off, of another kind, or absurdly large."""
+_SIDE = 224
+"""Width and height of a drawn word, where they are not given."""
 
 
 class ImageSettings(Settings):
@@ -45,6 +48,10 @@ class ImageSettings(Settings):
     mean: tuple[float, ...] | None = None
     std: tuple[PositiveFloat, ...] | None = None
     """One value a channel, for pixels from 0 to 1."""
+    custom_preprocessor_path: str | None = None
+    """An image processor of Hugging Face, which gets the image in its size."""
+    font_path: str | None = None
+    """What a signal is drawn with that is a text, not a file."""
     strip_width: PositiveInt | None = None
     """Columns of pixels that make one frame; by default what ``model.feat_dim`` leaves."""
     shift: NonNegativeInt = 0
@@ -52,10 +59,18 @@ class ImageSettings(Settings):
     noise: NonNegativeFloat = 0.0
     """In training: the standard deviation of the noise that is added to the pixels."""
 
+    @field_validator("mean", "std", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        """Read a list that is written as a text, as configuration files of multimodalhugs do."""
+        return given.strip(" []()").split(",") if isinstance(given, str) else given
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together or not at all")
+        if self.mean is not None and self.custom_preprocessor_path is not None:
+            raise ValueError("mean and std are for images without custom_preprocessor_path")
         if self.normalize_image and self.mean is None:
             raise ValueError("normalize_image needs mean and std, one value a channel")
         for name in ("mean", "std"):
@@ -66,6 +81,23 @@ class ImageSettings(Settings):
                 )
         return self
 
+    def sizing(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height that an image of this size is brought to."""
+        if self.width and self.height:
+            return self.width, self.height
+        if self.height:
+            return max(round(width * self.height / height), 1), self.height
+        if self.width:
+            return self.width, max(round(height * self.width / width), 1)
+        return width, height
+
+    def normalized(self, pixels: Array) -> Array:
+        """Apply mean and standard deviation to ``[..., C]``, if they are wanted."""
+        if self.mean is None or self.std is None or self.normalize_image is False:
+            return pixels
+        centre = np.array(self.mean, dtype=np.float32)
+        return np.asarray((pixels - centre) / np.array(self.std, dtype=np.float32))
+
 
 class ImageModality:
     """Loads images, with pixels scaled to 0..1 before mean and standard deviation."""
@@ -73,36 +105,94 @@ class ImageModality:
     gives: ClassVar[Literal["frames", "tokens"]] = "frames"
 
     def __init__(self, settings: Mapping[str, Any], *, model: ModelInput) -> None:
-        extracted = model.extracted
         self._settings = read_settings(ImageSettings, settings)
         self._feature_size = model.feature_size
-        self._extracted = extracted
-        if extracted and self._settings.strip_width is not None:
+        self._extracted = model.extracted
+        self._require_strips()
+        path = self._settings.custom_preprocessor_path
+        self._preprocess = None if path is None else load_preprocessor(path)
+        self._lettering: Lettering | None = None
+        if self._settings.font_path is not None:
+            width, height = self._settings.width or _SIDE, self._settings.height or _SIDE
+            self._lettering = Lettering(self._settings.font_path, width=width, height=height)
+            self._finished = self._for_letters(width=width, height=height)
+
+    def _require_strips(self) -> None:
+        wanted = self._settings
+        if self._extracted and wanted.strip_width is not None:
             raise ConfigError(
                 "processor.modality_kwargs.strip_width: a feature extractor takes whole images",
                 hint="remove strip_width, or the feature extractor",
             )
-        sized = self._settings.height or self._settings.strip_width
-        if self._settings.shift and not extracted and sized is None:
+        known = wanted.custom_preprocessor_path is None and (wanted.height or wanted.strip_width)
+        if wanted.shift and not self._extracted and not known:
             raise ConfigError(
-                "processor.modality_kwargs.shift: needs to know how high the strips are",
-                hint="give height or strip_width, too",
+                "processor.modality_kwargs.shift: needs to know how high the images are",
+                hint="give height or strip_width, and no custom_preprocessor_path",
             )
+
+    def _for_letters(self, *, width: int, height: int) -> GreyImages:
+        if self._preprocess is not None:
+            return GreyImages.processed(self._preprocess, width=width, height=height)
+        levels = scaled_levels(self._settings.channels).T
+        return GreyImages(table=np.ascontiguousarray(self._settings.normalized(levels).T))
 
     def length(self, signal: Signal) -> int:
-        """Return the number of strips, or 1 for a feature extractor."""
-        return len(self.load(signal))
+        """Return the number of strips, or of images for a feature extractor."""
+        self._require_whole(signal)
+        words = self._words(signal)
+        count = 1 if words is None else len(words)
+        if self._lettering is not None and words is not None:
+            width, height = self._lettering.size
+        else:
+            width, height = self._settings.sizing(*picture_size(signal.path))
+        if self._extracted:
+            return count
+        if self._preprocess is not None:  # whose sizes are its own
+            return len(self.load(signal))
+        strip = self._strip(height=height, channels=self._settings.channels, of=signal.text)
+        return count * ceil(width / strip)
 
     def load(self, signal: Signal) -> Array:
-        """Return ``[1, C, H, W]`` for a feature extractor, else strips ``[T, C * H * width]``."""
-        path = signal.path
+        """Return ``[N, C, H, W]`` for a feature extractor, else strips ``[T, C * H * width]``.
+
+        N is 1 for a file, and the number of words for a text that is drawn.
+        """
+        self._require_whole(signal)
+        words = self._words(signal)
+        if words is not None and self._lettering is not None:
+            images = self._finished(self._lettering.drawn(words))
+        else:
+            images = self._picture(signal.path)
+        if self._extracted:
+            return images
+        _, channels, height, width = images.shape
+        strip = self._strip(height=height, channels=channels, of=signal.text)
+        filled = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, -width % strip)))
+        return np.concatenate([_cut(image, strip=strip) for image in filled])
+
+    def _require_whole(self, signal: Signal) -> None:
         if not signal.span.whole:
             raise DataError(
-                f"{path} is an image, it has no span", hint="set signal_start and signal_end to 0"
+                f"{signal.path} is an image, it has no span",
+                hint="set signal_start and signal_end to 0",
             )
-        pixels = self._normalized(self._pixels(path))
-        channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        return channels_first[None] if self._extracted else self._strips(channels_first, path=path)
+
+    def _words(self, signal: Signal) -> list[str] | None:
+        """Return the words to draw; None where the signal is a file, or the name of one."""
+        if self._lettering is None or PurePath(signal.text).suffix.lower() in SUFFIXES:
+            return None
+        return None if signal.is_file() else self._lettering.words(signal.text)
+
+    def _picture(self, path: Path) -> Array:
+        wanted = self._settings
+        pixels = read_picture(path, channels=wanted.channels, sizing=wanted.sizing)
+        if self._preprocess is not None:
+            levels = np.rint(pixels * np.float32(_BYTE)).astype(np.uint8)
+            image = Image.fromarray(levels[:, :, 0] if wanted.channels == 1 else levels)
+            return self._preprocess([image.convert("RGB")])
+        channels_first = wanted.normalized(pixels).transpose(2, 0, 1)
+        return np.ascontiguousarray(channels_first)[None]
 
     def augmentation(self) -> Augmentation | None:
         """Return what the settings ask for."""
@@ -124,106 +214,17 @@ class ImageModality:
 
         return changed
 
-    def _pixels(self, path: Path) -> Array:
-        """Return ``[H, W, C]``, from 0 to 1."""
-        try:
-            if path.suffix.lower() == ".npy":
-                return self._from_array(np.load(path, allow_pickle=False), path=path)
-            with Image.open(path) as image:
-                return self._from_image(image)
-        except FileNotFoundError as error:
-            raise DataError(f"there is no file {path}", hint="correct the column signal") from error
-        except _UNREADABLE as error:
-            raise DataError(
-                f"{path} cannot be read: it is not a whole image (PNG, JPEG, BMP, TIFF, .npy)",
-                hint="open it in an image viewer, and store it again",
-            ) from error
-
-    def _from_image(self, image: Image.Image) -> Array:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
-            grey = np.asarray(upright, dtype=np.float32)[:, :, None] / _SHORT
-            return self._resized(self._recoloured(grey))
-        mode = "L" if self._settings.channels == 1 else "RGB"
-        coloured = upright.convert(mode)
-        size = self._size(width=coloured.width, height=coloured.height)
-        if size != coloured.size:
-            coloured = coloured.resize(size, Image.Resampling.BILINEAR)
-        pixels = np.asarray(coloured, dtype=np.float32) / np.float32(_BYTE)
-        return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)
-
-    def _from_array(self, array: "np.ndarray[Any, Any]", *, path: Path) -> Array:
-        """Take ``[H, W]``, ``[H, W, C]`` or ``[C, H, W]``: bytes, or numbers from 0 to 1."""
-        pixels = array[:, :, None] if array.ndim == _AXES - 1 else array
-        if pixels.ndim != _AXES:
-            raise DataError(
-                f"{path} has the shape {list(array.shape)}; it must be [height, width, channels]",
-                hint="store one image a file",
-            )
-        if pixels.shape[2] not in {1, 3} and pixels.shape[0] in {1, 3}:
-            pixels = pixels.transpose(1, 2, 0)
-        if pixels.shape[2] not in {1, 3}:
-            raise DataError(
-                f"{path} has {pixels.shape[2]} channels", hint="store 1 (grey) or 3 (RGB) channels"
-            )
-        scaled = pixels.astype(np.float32) / (_BYTE if pixels.dtype == np.uint8 else 1)
-        if not (np.isfinite(scaled).all() and scaled.min() >= 0 and scaled.max() <= 1):
-            raise DataError(
-                f"{path} holds values outside 0 to 1",
-                hint="store bytes (uint8), or numbers from 0 to 1",
-            )
-        return self._resized(self._recoloured(scaled))
-
-    def _recoloured(self, pixels: Array) -> Array:
-        wanted = self._settings.channels
-        if pixels.shape[2] == wanted:
-            return pixels
-        if wanted == 1:
-            weights = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-            return (pixels @ weights)[:, :, None]
-        return np.repeat(pixels, wanted, axis=2)
-
-    def _resized(self, pixels: Array) -> Array:
-        height, width = pixels.shape[:2]
-        size = self._size(width=width, height=height)
-        if size == (width, height):
-            return pixels
-        planes = [
-            np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR))
-            for plane in np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        ]
-        return np.stack(planes, axis=2).astype(np.float32)
-
-    def _size(self, *, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height that an image of this size is brought to."""
-        wanted = self._settings
-        if wanted.width and wanted.height:
-            return wanted.width, wanted.height
-        if wanted.height:
-            return max(round(width * wanted.height / height), 1), wanted.height
-        if wanted.width:
-            return wanted.width, max(round(height * wanted.width / width), 1)
-        return width, height
-
-    def _normalized(self, pixels: Array) -> Array:
-        mean, std = self._settings.mean, self._settings.std
-        if mean is None or std is None or self._settings.normalize_image is False:
-            return pixels
-        centre = np.array(mean, dtype=np.float32)
-        return ((pixels - centre) / np.array(std, dtype=np.float32)).astype(np.float32)
-
-    def _strips(self, pixels: Array, *, path: Path) -> Array:
-        """Cut ``[C, H, W]`` from left to right; the last strip is filled up with zeros."""
-        channels, height, width = pixels.shape
+    def _strip(self, *, height: int, channels: int, of: str) -> int:
+        """Return the width of a strip of an image."""
         strip = self._settings.strip_width or max(self._feature_size // (channels * height), 1)
         if channels * height * strip != self._feature_size:
             raise DataError(
-                f"{path}: strips of {channels} channels, {height} high and {strip} wide have "
+                f"{of}: strips of {channels} channels, {height} high and {strip} wide have "
                 f"{channels * height * strip} values, model.feat_dim is {self._feature_size}",
                 hint="set channels, height and strip_width in processor.modality_kwargs so that "
                 "their product is model.feat_dim",
             )
-        return _cut(np.pad(pixels, ((0, 0), (0, 0), (0, -width % strip))), strip=strip)
+        return strip
 
 
 def _cut(pixels: Array, *, strip: int) -> Array:

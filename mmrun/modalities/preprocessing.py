@@ -1,6 +1,7 @@
 """Image processors of Hugging Face, by path; transformers is imported when one is loaded."""
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from mmrun.hub import pretrained
 Pixels = NDArray[np.float32]
 Preprocess = Callable[[Sequence[Image.Image]], Pixels]
 """From images to ``[N, C, H, W]``."""
+
+Grey = NDArray[np.uint8]
 
 _KEY = "processor.modality_kwargs.custom_preprocessor_path"
 _LEVELS = 256
@@ -68,6 +71,35 @@ def table_of(preprocess: Preprocess, *, width: int, height: int) -> Pixels | Non
     return table if np.array_equal(looked_up(table, noise), wanted) else None
 
 
-def looked_up(table: Pixels, grey: NDArray[np.uint8]) -> Pixels:
+def looked_up(table: Pixels, grey: Grey) -> Pixels:
     """Return ``[C, ...]``: for each grey level what stands in the table."""
     return np.take(table, grey, axis=1)
+
+
+class GreyImages:
+    """Makes of grey images of one size what the model takes."""
+
+    def __init__(
+        self, *, table: Pixels | None = None, preprocess: Preprocess | None = None
+    ) -> None:
+        self._table = table
+        self._preprocess = preprocess
+
+    @classmethod
+    def processed(cls, preprocess: Preprocess, *, width: int, height: int) -> Self:
+        """Let an image processor do it, or a table with its numbers where there is one."""
+        table = table_of(preprocess, width=width, height=height)
+        return cls(table=table, preprocess=preprocess)
+
+    def __call__(self, grey: Grey) -> Pixels:
+        """Return ``[N, C, H, W]`` of grey levels ``[N, H, W]``."""
+        if self._table is not None:
+            return np.ascontiguousarray(looked_up(self._table, grey).swapaxes(0, 1))
+        assert self._preprocess is not None  # noqa: S101 (one of the two is given)
+        return self._preprocess([Image.fromarray(image).convert("RGB") for image in grey])
+
+
+def scaled_levels(channels: int) -> Pixels:
+    """Return the table that makes numbers from 0 to 1 of grey levels."""
+    levels = np.arange(_LEVELS, dtype=np.float32) / np.float32(_LEVELS - 1)
+    return np.tile(levels, (channels, 1))

@@ -24,7 +24,7 @@ from mmrun.modalities.base import (
     Signal,
     read_settings,
 )
-from mmrun.modalities.preprocessing import load_preprocessor, looked_up, table_of
+from mmrun.modalities.preprocessing import GreyImages, load_preprocessor, scaled_levels
 
 _SYMBOL = r"S(?:[12][0-9a-f]|3[0-7])[0-9a-f][0-5][0-9a-f]|S38[0-9ab][0-5][0-9a-f]"
 _PLACED = rf"(?:{_SYMBOL})\d{{3}}x\d{{3}}"
@@ -37,7 +37,6 @@ _EDGE = 5
 _LINES, _FILLINGS = "SuttonSignWritingLine", "SuttonSignWritingFill"
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
 _MARGIN = 2
-_BYTE = np.float32(255)
 _SHOWN = 60
 
 
@@ -64,17 +63,15 @@ class SignWritingModality:
         self._settings = read_settings(SignWritingSettings, settings)
         self._extracted = model.extracted
         path = self._settings.custom_preprocessor_path
-        size = (self._settings.width, self._settings.height)
+        self._size = (self._settings.width, self._settings.height)
         if path is None:
-            self._preprocess = None
-            self._table: NDArray[np.float32] | None = np.tile(
-                np.arange(256, dtype=np.float32) / _BYTE, (self._settings.channels, 1)
-            )
+            self._finished = GreyImages(table=scaled_levels(self._settings.channels))
         else:
-            self._preprocess = load_preprocessor(path)
-            self._table = table_of(self._preprocess, width=size[0], height=size[1])
+            self._finished = GreyImages.processed(
+                load_preprocessor(path), width=self._size[0], height=self._size[1]
+            )
         if not model.extracted:
-            _require_size(self._pixels([_blank(size)]), feature_size=model.feature_size)
+            _require_size(self._pixels([_blank(self._size)]), feature_size=model.feature_size)
 
     def length(self, signal: Signal) -> int:
         """Return the number of signs."""
@@ -82,8 +79,7 @@ class SignWritingModality:
 
     def load(self, signal: Signal) -> Array:
         """Return the drawn signs."""
-        size = (self._settings.width, self._settings.height)
-        pixels = self._pixels([_centred(_drawn(sign), size=size) for sign in _signs(signal)])
+        pixels = self._pixels([_centred(_drawn(sign), size=self._size) for sign in _signs(signal)])
         return pixels if self._extracted else pixels.reshape(len(pixels), -1)
 
     def augmentation(self) -> Augmentation | None:
@@ -94,10 +90,7 @@ class SignWritingModality:
         grey = np.stack([np.asarray(image) for image in drawn])
         if self._settings.invert_frame:
             grey = 255 - grey
-        if self._table is not None:
-            return np.ascontiguousarray(looked_up(self._table, grey).swapaxes(0, 1))
-        assert self._preprocess is not None  # noqa: S101 (there is a table without one)
-        return self._preprocess([Image.fromarray(image).convert("RGB") for image in grey])
+        return self._finished(grey)
 
 
 def _require_size(one: NDArray[np.float32], *, feature_size: int) -> None:

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import ImageFont
 
 CLIP = {
     "image_processor_type": "CLIPImageProcessor",
@@ -26,3 +27,11 @@ def clip(tmp_path: Path) -> str:
     folder.mkdir()
     (folder / "preprocessor_config.json").write_text(json.dumps(CLIP))
     return str(folder)
+
+
+@pytest.fixture
+def font(tmp_path: Path) -> str:
+    """The font that Pillow carries with it: some hundred characters, none with an accent."""
+    path = tmp_path / "plain.ttf"
+    path.write_bytes(ImageFont.load_default(10).path.getvalue())  # type: ignore[union-attr]
+    return str(path)

@@ -11,7 +11,7 @@ from PIL import Image
 from mmrun.errors import ConfigError, PluginError
 from mmrun.modalities import base
 from mmrun.modalities.augmentation import frame_dropping, in_turn, noise, shift
-from mmrun.modalities.base import Array, Modality, Span, load_modality
+from mmrun.modalities.base import Array, Modality, ModelInput, Signal, load_modality
 from mmrun.modalities.features import FeaturesModality
 from mmrun.modalities.image import ImageModality
 
@@ -31,13 +31,14 @@ def changed(modality: Modality, signal: Array, *, seed: int = 0) -> Array:
 
 
 def features(**settings: Any) -> FeaturesModality:
-    return FeaturesModality(settings, feature_size=2, extracted=False)
+    return FeaturesModality(settings, model=ModelInput(feature_size=2))
 
 
 def image(settings: Mapping[str, Any] | None = None, *, extracted: bool = False) -> ImageModality:
     size = HEIGHT * STRIP
     return ImageModality(
-        {"channels": 1, **(settings or {})}, feature_size=size, extracted=extracted
+        {"channels": 1, **(settings or {})},
+        model=ModelInput(feature_size=size, extracted=extracted),
     )
 
 
@@ -92,7 +93,7 @@ def test_strips_are_moved_as_the_image_they_are_of(
 ) -> None:
     pixels = (np.arange(HEIGHT * WIDTH) * 7).reshape(HEIGHT, WIDTH).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    plain = image(sized).load(tmp_path / "image.png", span=Span())
+    plain = image(sized).load(Signal(text="image.png", folder=tmp_path))
 
     strips = changed(image({"shift": 2, **sized}), plain.copy(), seed=3)
 
@@ -119,7 +120,7 @@ def test_a_setting_without_sense_is_refused(wrong: Mapping[str, float]) -> None:
 
 def test_a_modality_without_the_method_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     class Old:
-        def load(self, path: Path, *, span: Span) -> Array:
+        def load(self, signal: Signal) -> Array:
             raise NotImplementedError
 
     class Entry:
@@ -132,5 +133,5 @@ def test_a_modality_without_the_method_is_refused_by_name(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(base, "_installed", lambda: {"old": Entry()})
 
-    with pytest.raises(PluginError, match=r"old:Old.*has no method 'augmentation'"):
+    with pytest.raises(PluginError, match=r"old:Old.*has no 'gives'"):
         load_modality("old")
