@@ -46,7 +46,7 @@ def main(names: list[str]) -> None:
     trainer = Seq2SeqTrainer(
         model=load_model(SETUP / "model"),
         args=ARGUMENTS,
-        data_collator=collator(processor),
+        data_collator=collator(processor, data=data),
         train_dataset=datasets["train"],
         processing_class=processor,
     )

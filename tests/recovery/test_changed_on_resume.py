@@ -245,7 +245,7 @@ def train_with_plain_hugging_face(folder: Path, *, max_steps: int) -> None:
             report_to="none",
             disable_tqdm=True,
         ),
-        data_collator=collator(processor),
+        data_collator=collator(processor, data=experiment.data),
         train_dataset=load_dataset_actor(actors.dataset, data=experiment.data, processor=processor)[
             "train"
         ],

@@ -44,7 +44,7 @@ class SoundModality:
         return len(self._frames(signal))
 
     def _frames(self, signal: Signal) -> Array:
-        wave = np.load(signal.path, allow_pickle=False, mmap_mode="r")
+        wave: Array = np.load(signal.path, allow_pickle=False, mmap_mode="r")
         frames = wave[: len(wave) // self._feature_size * self._feature_size]
         return frames.reshape(-1, self._feature_size)[signal.span.start : signal.span.end]
 
