@@ -27,7 +27,8 @@ class StreamSection(Section):
     feature_extractor_type: str | None = None
     pretrained_feature_extractor: str | None = None
     feature_extractor_config: Mapping[str, Any] | None = None
-    multimodal_mapper_type: Literal["linear", "adapter", "cnn_adapter"] = "linear"
+    multimodal_mapper_type: Literal["linear", "adapter", "cnn_adapter"] | None = "linear"
+    """None: features are as wide as the backbone, and go there as they are."""
     multimodal_mapper_layer_norm_before: bool = False
     multimodal_mapper_layer_norm: bool = False
     multimodal_mapper_activation: bool = False

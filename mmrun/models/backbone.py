@@ -103,6 +103,13 @@ def _extend(
 ) -> None:
     """Give ``new_tokens`` rows that are the mean of those that the backbone had."""
     had = backbone.get_input_embeddings().weight.shape[0]
+    own = len(tokenizer) - len(new_tokens)
+    if own > had:
+        raise ConfigError(
+            f"processor.tokenizer_path: has {own} tokens, the backbone has embeddings for {had}",
+            hint="use the tokenizer that belongs to model.pretrained_backbone, and add tokens with "
+            "processor.new_vocabulary",
+        )
     if len(tokenizer) > had:
         backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     vocabulary = tokenizer.get_vocab()

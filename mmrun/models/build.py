@@ -18,7 +18,7 @@ from mmrun.models.backbone import ATTENTION, backbone_config, pretrained_backbon
 from mmrun.models.configuration import FRAMES, InputSpec, MultimodalEmbedderConfig
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.library import refusing
-from mmrun.models.plan import fill_extractor, plan_keys, plan_streams
+from mmrun.models.plan import check_width, fill_extractor, plan_keys, plan_streams
 
 _FROZEN_PARTS = (
     "freeze_backbone",
@@ -63,6 +63,8 @@ def build_model(
         **{key: getattr(section, key) for key in _FROZEN_PARTS},
     )
     _take_ids(config)
+    for plan in streams:
+        check_width(plan, size=config.backbone_size)
     with _seeded(seed), refusing("model.backbone_config"):
         model = MultimodalEmbedderModel(config)
     if backbone is not None:

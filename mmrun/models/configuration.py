@@ -29,7 +29,7 @@ class StreamConfig:
 
     feature_extractor_config: PreTrainedConfig | None = None
     feat_dim: int = 512
-    multimodal_mapper_type: str = "linear"
+    multimodal_mapper_type: str | None = "linear"
     multimodal_mapper_layer_norm_before: bool = False
     multimodal_mapper_layer_norm: bool = False
     multimodal_mapper_activation: bool = False
@@ -67,7 +67,7 @@ class MultimodalEmbedderConfig(PreTrainedConfig):
     feature_extractor_config: SubConfig = None
     streams: list[dict[str, Any]] | None = None
     feat_dim: int = 512
-    multimodal_mapper_type: str = "linear"
+    multimodal_mapper_type: str | None = "linear"
     multimodal_mapper_layer_norm_before: bool = False
     multimodal_mapper_layer_norm: bool = False
     multimodal_mapper_activation: bool = False

@@ -27,7 +27,9 @@ class Mapper(nn.Module):
         self.before = _norm(config.feat_dim, wanted=config.multimodal_mapper_layer_norm_before)
         self.mapping: nn.Module
         factor = config.multimodal_mapper_factor or _FACTOR
-        if config.multimodal_mapper_type == "linear":
+        if config.multimodal_mapper_type is None:
+            self.mapping = nn.Identity()
+        elif config.multimodal_mapper_type == "linear":
             self.mapping = nn.Linear(config.feat_dim, size)
         elif config.multimodal_mapper_type == "adapter":
             self.mapping = Adapter(config.feat_dim, size, factor=factor)

@@ -82,6 +82,16 @@ def fill_extractor(model: MultimodalEmbedderModel, plan: StreamPlan) -> None:
         )
 
 
+def check_width(plan: StreamPlan, *, size: int) -> None:
+    """Refuse features that go to the backbone as they are, and are not of its size."""
+    if plan.section.multimodal_mapper_type is None and plan.section.feat_dim != size:
+        raise ConfigError(
+            f"{plan.key('multimodal_mapper_type')}: is none, and {plan.key('feat_dim')} is "
+            f"{plan.section.feat_dim}, not {size} as in the backbone",
+            hint="choose a mapper, for instance linear",
+        )
+
+
 def _check_names(section: ModelSection, *, inputs: Sequence[InputSpec]) -> None:
     """Refuse keys for a stream that is not there, or that needs none."""
     names = {spec.name: spec for spec in inputs}
@@ -159,7 +169,7 @@ def _check_mapper(plan: StreamPlan) -> None:
     """Refuse what contradicts the type of the mapper, and name what it does not use."""
     section = plan.section
     kind = section.multimodal_mapper_type
-    if kind != "linear" and section.multimodal_mapper_factor is None:
+    if kind not in (None, "linear") and section.multimodal_mapper_factor is None:
         raise ConfigError(
             f"{plan.key('multimodal_mapper_factor')}: is not given, and the mapper is of the type "
             f"{kind}",
@@ -173,12 +183,15 @@ def _check_mapper(plan: StreamPlan) -> None:
             hint="give one stride for each kernel",
         )
     unused = {
+        None: ("multimodal_mapper_factor", "adapter_ksize", "adapter_stride"),
         "linear": ("multimodal_mapper_factor", "adapter_ksize", "adapter_stride"),
         "adapter": ("adapter_ksize", "adapter_stride"),
     }.get(kind, ())
     given = [plan.key(key) for key in unused if getattr(section, key) is not None]
     if given:
-        logger.warning("%s: without effect on a mapper of the type %s", ", ".join(given), kind)
+        logger.warning(
+            "%s: without effect on a mapper of the type %s", ", ".join(given), kind or "none"
+        )
 
 
 def _name_unused(given: set[str]) -> None:

@@ -30,8 +30,12 @@ def mapped(
         frames = frames.new_zeros(len(frames), 1, *frames.shape[2:])
         mask = mask.new_zeros(len(mask), 1)
     # Batches are of float32, whatever the weights were cast to.
-    frames = frames.to(next((extractor or mapper).parameters()).dtype)
     if extractor is not None:
-        frames, mask = extractor(frames, mask)
-    result: Mapped = mapper(frames.to(next(mapper.parameters()).dtype), mask)
+        frames, mask = extractor(_like(extractor, frames), mask)
+    result: Mapped = mapper(_like(mapper, frames), mask)
     return result
+
+
+def _like(part: nn.Module, frames: Tensor) -> Tensor:
+    weight = next(part.parameters(), None)
+    return frames if weight is None else frames.to(weight.dtype)

@@ -74,6 +74,19 @@ def test_new_tokens_start_as_the_mean_of_the_old_ones(pretrained: Path) -> None:
     assert built.get_output_embeddings().weight is rows
 
 
+def test_a_tokenizer_that_is_larger_than_the_backbone_is_refused(pretrained: Path) -> None:
+    larger = tokenizer()
+    extend_tokenizer(larger, "__de__,__en__")
+    had = len(tokenizer())
+
+    with pytest.raises(ConfigError, match=f"has {had + 2} tokens, the backbone has .* for {had}"):
+        build_model(
+            section(pretrained_backbone=str(pretrained), backbone_config=None),
+            tokenizer=larger,
+            seed=1,
+        )
+
+
 def test_a_backbone_with_another_tokenizer_is_refused(pretrained: Path) -> None:
     other = tokenizer()
     other.pad_token = "</s>"

@@ -186,3 +186,19 @@ def test_a_mistake_in_a_stream_is_named_where_it_stands() -> None:
                 )
             },
         )
+
+
+@torch.no_grad()
+def test_features_as_wide_as_the_backbone_need_no_mapper() -> None:
+    tiny = model(multimodal_mapper_type=None, feat_dim=16)
+    given = {"input_frames": torch.randn(1, 3, 16), "labels": torch.tensor([[9, 2]])}
+
+    assert torch.isfinite(tiny(**given).loss)
+    assert not any("mapper" in name for name, _ in tiny.named_parameters())
+
+
+def test_features_of_another_width_need_a_mapper() -> None:
+    with pytest.raises(
+        ConfigError, match=r"model\.multimodal_mapper_type: is none, .* is 3, not 16"
+    ):
+        model(multimodal_mapper_type=None)
