@@ -55,6 +55,8 @@ class ModelSection(StreamSection):
     freeze_encoder_embed_tokens: bool = False
     freeze_decoder_embed_tokens: bool = False
     freeze_lm_head: bool = False
+    cache_frozen_mb: PositiveInt | None = None
+    """How much memory holds the vectors of images that a frozen feature extractor has seen."""
     lora: Mapping[str, Any] | None = None
     """Fields of peft's ``LoraConfig``: adapters are trained in place of the backbone."""
 

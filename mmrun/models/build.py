@@ -59,6 +59,7 @@ def build_model(
     config = MultimodalEmbedderConfig(
         backbone_config=backbone.config if backbone else backbone_config(section, tokenizer),
         **plan_keys(streams, inputs=inputs),
+        cache_frozen_mb=section.cache_frozen_mb,
         attention=(section.backbone_config or {}).get(ATTENTION),
         **{key: getattr(section, key) for key in _FROZEN_PARTS},
     )

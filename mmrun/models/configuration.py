@@ -82,6 +82,7 @@ class MultimodalEmbedderConfig(PreTrainedConfig):
     freeze_decoder_embed_tokens: bool = False
     freeze_lm_head: bool = False
     lora: dict[str, Any] | None = None
+    cache_frozen_mb: int | None = None
     attention: str | None = None
     """How the backbone computes attention, where transformers is not to choose."""
     is_encoder_decoder: bool = True

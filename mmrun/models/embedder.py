@@ -29,6 +29,7 @@ from mmrun.models.lora import add_adapters, again, train_adapters_alone
 from mmrun.models.mapper import Mapper
 from mmrun.models.scores import joined, mean_scores
 from mmrun.models.stream import Stream, mapped
+from mmrun.models.vectors import VectorCache
 
 _IGNORED = -100
 
@@ -91,6 +92,9 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         for name in self._framed():
             stream = config.stream(name)
             extractor, mapper = self.parts(name)
+            if extractor is not None:  # whatever was kept is of other weights, perhaps
+                limit = config.cache_frozen_mb
+                extractor.cache = VectorCache(limit * 2**20) if limit else None
             parts.append((stream.freeze_feature_extractor, extractor))
             parts.append((stream.freeze_multimodal_mapper, mapper))
         for name, weight in self.named_parameters():

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from mmrun.models.vectors import VectorCache
+
 _TEXT_PARTS = ("text_model", "text_projection", "logit_scale", "logit_bias")
 """What a model for images and text has that images do not need."""
 
@@ -28,6 +30,8 @@ class FeatureExtractor(nn.Module):
     def __init__(self, encoder: PreTrainedModel) -> None:
         super().__init__()
         self.encoder = encoder
+        self.cache: VectorCache | None = None
+        """Vectors of images that a frozen encoder has seen."""
 
     @classmethod
     def from_config(cls, config: Any) -> "FeatureExtractor":
@@ -81,7 +85,10 @@ class FeatureExtractor(nn.Module):
         real = mask.bool()
         if not bool(real.any()):
             return frames.new_zeros(*frames.shape[:2], self.size())
-        vectors = torch.cat([self._vectors(chunk) for chunk in frames[real].split(_AT_ONCE)])
+        if self.cache is not None and self.frozen:
+            vectors = self.cache.vectors(frames[real], self._vectors)
+        else:
+            vectors = torch.cat([self._vectors(chunk) for chunk in frames[real].split(_AT_ONCE)])
         features = vectors.new_zeros(*real.shape, vectors.shape[-1])
         features[real] = vectors
         return features

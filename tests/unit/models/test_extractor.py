@@ -217,3 +217,75 @@ def test_what_a_part_never_trains_is_not_trained() -> None:
         "backbone.model.encoder.embed_positions.weight",
         "backbone.model.decoder.embed_positions.weight",
     }
+
+
+def cached(**given: Any) -> Any:
+    return frozen(cache_frozen_mb=1, **given).parts("input_frames")[0]
+
+
+def seen(encoder: FeatureExtractor) -> list[int]:
+    """Count the images of each call of the encoder from now on."""
+    counts: list[int] = []
+    encoder.encoder.register_forward_pre_hook(
+        lambda _, __, given: counts.append(len(given["pixel_values"])), with_kwargs=True
+    )
+    return counts
+
+
+def test_a_frozen_encoder_sees_a_cached_frame_once() -> None:
+    encoder = cached()
+    counts = seen(encoder)
+
+    for _ in range(3):
+        encoder(*images())
+
+    assert sum(counts) == 4
+
+
+def test_a_cached_vector_is_that_of_a_fresh_cache_bit_for_bit() -> None:
+    frames, mask = images()
+    warm, cold = cached(), cached()
+    warm(frames.flip(dims=(0,)), mask)
+
+    assert torch.equal(warm(frames, mask)[0], cold(frames, mask)[0])
+
+
+def test_a_cache_changes_a_vector_by_rounding_only() -> None:
+    plain = frozen().parts("input_frames")[0]
+
+    torch.testing.assert_close(cached()(*images())[0], plain(*images())[0])
+
+
+def test_a_cache_forgets_what_was_used_longest_ago() -> None:
+    encoder = cached()
+    encoder.cache._limit = 2 * (8 * 4 + 256)
+    counts = seen(encoder)
+    frames, mask = images(frames=1)
+
+    encoder(frames, mask)
+    encoder(torch.randn(1, 2, 3, 8, 8), torch.ones(1, 2))
+    encoder(frames, mask)
+
+    assert len(encoder.cache) == 2
+    assert sum(counts) == 2 + 2 + 2
+
+
+def test_an_encoder_that_is_trained_is_not_cached() -> None:
+    tiny = frozen(cache_frozen_mb=1)
+    tiny.config.freeze_feature_extractor = False
+    tiny.freeze()
+    encoder, _ = tiny.parts("input_frames")
+
+    encoder(*images())
+
+    assert len(encoder.cache) == 0
+
+
+def test_numbers_of_another_precision_are_not_taken_from_the_cache() -> None:
+    encoder = cached()
+    encoder(*images())
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoder(*images())
+
+    assert len(encoder.cache) == 2 * 4
