@@ -6,7 +6,6 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from PIL import Image
 from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -26,11 +25,13 @@ from mmrun.modalities.base import (
     Signal,
     read_settings,
 )
+from mmrun.modalities.grey_images import GreyImages, scaled_levels
 from mmrun.modalities.lettering import Lettering
 from mmrun.modalities.picture_files import SUFFIXES, picture_size, read_picture
-from mmrun.modalities.preprocessing import GreyImages, load_preprocessor, scaled_levels
+from mmrun.modalities.preprocessor import Preprocessor
 
 _BYTE = 255.0
+_COLOURS = 3
 _SIDE = 224
 """Width and height of a drawn word, where they are not given."""
 
@@ -110,7 +111,7 @@ class ImageModality:
         self._extracted = model.extracted
         self._require_strips()
         path = self._settings.custom_preprocessor_path
-        self._preprocess = None if path is None else load_preprocessor(path)
+        self._preprocessor = None if path is None else Preprocessor(path)
         self._lettering: Lettering | None = None
         if self._settings.font_path is not None:
             width, height = self._settings.width or _SIDE, self._settings.height or _SIDE
@@ -132,8 +133,8 @@ class ImageModality:
             )
 
     def _for_letters(self, *, width: int, height: int) -> GreyImages:
-        if self._preprocess is not None:
-            return GreyImages.processed(self._preprocess, width=width, height=height)
+        if self._preprocessor is not None:
+            return GreyImages.processed(self._preprocessor, width=width, height=height)
         levels = scaled_levels(self._settings.channels).T
         return GreyImages(table=np.ascontiguousarray(self._settings.normalized(levels).T))
 
@@ -148,7 +149,7 @@ class ImageModality:
             width, height = self._settings.sizing(*picture_size(signal.path))
         if self._extracted:
             return count
-        if self._preprocess is not None:  # whose sizes are its own
+        if self._preprocessor is not None:  # whose sizes are its own
             return len(self.load(signal))
         strip = self._strip(height=height, channels=self._settings.channels, of=signal.text)
         return count * ceil(width / strip)
@@ -187,10 +188,10 @@ class ImageModality:
     def _picture(self, path: Path) -> Array:
         wanted = self._settings
         pixels = read_picture(path, channels=wanted.channels, sizing=wanted.sizing)
-        if self._preprocess is not None:
+        if self._preprocessor is not None:
             levels = np.rint(pixels * np.float32(_BYTE)).astype(np.uint8)
-            image = Image.fromarray(levels[:, :, 0] if wanted.channels == 1 else levels)
-            return self._preprocess([image.convert("RGB")])
+            colours = _COLOURS // wanted.channels
+            return self._preprocessor([np.repeat(levels, colours, axis=2)])
         channels_first = wanted.normalized(pixels).transpose(2, 0, 1)
         return np.ascontiguousarray(channels_first)[None]
 

@@ -24,7 +24,8 @@ from mmrun.modalities.base import (
     Signal,
     read_settings,
 )
-from mmrun.modalities.preprocessing import GreyImages, load_preprocessor, scaled_levels
+from mmrun.modalities.grey_images import GreyImages, scaled_levels
+from mmrun.modalities.preprocessor import Preprocessor
 
 _SYMBOL = r"S(?:[12][0-9a-f]|3[0-7])[0-9a-f][0-5][0-9a-f]|S38[0-9ab][0-5][0-9a-f]"
 _PLACED = rf"(?:{_SYMBOL})\d{{3}}x\d{{3}}"
@@ -68,7 +69,7 @@ class SignWritingModality:
             self._finished = GreyImages(table=scaled_levels(self._settings.channels))
         else:
             self._finished = GreyImages.processed(
-                load_preprocessor(path), width=self._size[0], height=self._size[1]
+                Preprocessor(path), width=self._size[0], height=self._size[1]
             )
         if not model.extracted:
             _require_size(self._pixels([_blank(self._size)]), feature_size=model.feature_size)
