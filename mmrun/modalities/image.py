@@ -112,6 +112,8 @@ class ImageModality:
         self._require_strips()
         path = self._settings.custom_preprocessor_path
         self._preprocessor = None if path is None else Preprocessor(path)
+        if self._preprocessor is not None:  # what it cannot do is said now, not in training
+            self._preprocessor([np.zeros((_SIDE, _SIDE, _COLOURS), dtype=np.uint8)])
         self._lettering: Lettering | None = None
         if self._settings.font_path is not None:
             width, height = self._settings.width or _SIDE, self._settings.height or _SIDE

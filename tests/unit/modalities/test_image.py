@@ -246,3 +246,11 @@ def test_what_an_image_processor_made_is_cut_into_strips(tmp_path: Path, clip: s
 
     assert loader.load(signal(path)).shape == (7, 3 * 224 * 32)
     assert loader.length(signal(path)) == 7
+
+
+def test_a_processor_that_makes_no_images_is_refused_at_once(clip: str) -> None:
+    path = Path(clip) / "preprocessor_config.json"
+    path.write_text(path.read_text().replace("CLIPImage", "LlavaNextImage"))
+
+    with pytest.raises(ConfigError, match="custom_preprocessor_path"):
+        modality(extracted=True, custom_preprocessor_path=clip)
