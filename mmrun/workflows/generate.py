@@ -86,16 +86,14 @@ def _generate(place: Place, request: GenerateRequest) -> str:
     chosen = _choose(place)
     actors = _actors(place, request.setup_path, own=chosen.found.manifest is not None)
     data = data_version(place.experiment, cache=place.output_dir / ".digests.json")
-    run = _run(place, chosen, split=split, data=data)
     key = rows_identity(place.experiment, chosen.found, data=data, split=split)
-    with (
-        run.recorded() if run is not None else nullcontext(),
-        kept_rows(place.output_dir / KEPT / f"{chosen.name}.{key}") as kept,
-    ):
-        translated = translate(place.experiment, chosen.folder, actors, split=split, kept=kept)
-        files = write_predictions(translated, _folder(place, chosen, split=split))
-        if run is not None:
-            run.log(translated.columns, scores=translated.scores, files=files)
+    with kept_rows(place.output_dir / KEPT / f"{chosen.name}.{key}") as kept:
+        run = _run(place, chosen, split=split, data=data)
+        with run.recorded() if run is not None else nullcontext():
+            translated = translate(place.experiment, chosen.folder, actors, split=split, kept=kept)
+            files = write_predictions(translated, _folder(place, chosen, split=split))
+            if run is not None:
+                run.log(translated.columns, scores=translated.scores, files=files)
         kept.forget()
     if place.run is not None:
         launcher.sweep(place.store, place.run.experiment_id)

@@ -16,10 +16,15 @@ from sacrebleu.metrics.chrf import CHRF
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from mmrun.checkpoints.found import found_at
 from mmrun.cli.main import run
+from mmrun.config.loading import Override, load_experiment
+from mmrun.provenance.data import data_version
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import read_run_file
 from mmrun.tracking.store import Run
+from mmrun.workflows.generation_identity import rows_identity
+from mmrun.workflows.kept_rows import kept_rows
 
 ROWS = {"train": 16, "validation": 4, "test": 5}
 WORDS = ["north", "east", "south", "west", "<en>", "say:", "a\ttab"]
@@ -492,6 +497,27 @@ def test_an_unknown_metric_is_refused_before_anything_is_done(project: Project) 
     assert said.code == 3
     assert "did you mean 'sacrebleu'?" in said.err
     assert len(project.children()) == before
+
+
+def test_a_second_one_at_the_same_rows_is_refused_and_changes_no_record(project: Project) -> None:
+    options = ("--model_name_or_path", "4", "--max_length", "7")
+    project.generate(*options)
+    experiment = load_experiment(
+        project.folder / "experiment.yaml",
+        overrides=(Override(key="generation.max_length", text="7", source="test"),),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        found = found_at(Path("out/train/checkpoint-4"))
+        data = data_version(experiment)
+    key = rows_identity(experiment, found, data=data, split="test")
+
+    with kept_rows(project.folder / f"out/.generate/checkpoint-4.{key}"):
+        said = project.run("generate", "--config_path", "experiment.yaml", *options)
+
+    assert said.code == 6
+    assert "is in use by " in said.err
+    assert project.children()[0].status == "FINISHED"
 
 
 @pytest.fixture
