@@ -131,6 +131,11 @@ def _check_scores(experiment: Experiment, *, evaluates: bool) -> None:
             "is true",
             ", ".join(names),
         )
+    if scored and experiment.generation.options:
+        logger.info(
+            "%s: for 'mmrun generate' only; evaluations take max_length and num_beams",
+            ", ".join(f"generation.{name}" for name in experiment.generation.options),
+        )
 
 
 def _selection(given: Mapping[str, Any], *, evaluates: bool) -> dict[str, Any]:

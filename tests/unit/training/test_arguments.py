@@ -84,6 +84,14 @@ def test_a_best_that_is_never_computed_is_refused(training: dict[str, Any], hint
     assert hint in caught.value.hint
 
 
+def test_options_that_evaluations_do_not_take_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        arguments(**EVALUATION, **SCORES, generation={"num_beams": 2, "no_repeat_ngram_size": 3})
+
+    assert "generation.no_repeat_ngram_size: for 'mmrun generate' only" in caplog.text
+    assert "generation.num_beams" not in caplog.text
+
+
 def test_an_unknown_metric_is_refused_before_training() -> None:
     with pytest.raises(ConfigError, match=r"'chrf2' is not a metric .* mean 'chrf'"):
         arguments(metric_name="chrf2")
