@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from mmrun.config.schema import SPLITS, DataSection, Split
 from mmrun.data.manifest import Cell
 from mmrun.data.processor import MultimodalProcessor
-from mmrun.data.rows import cells_of, signal_of
+from mmrun.data.rows import cells_of, error_of_row, signal_of
 from mmrun.data.sampler import Draw
 from mmrun.errors import ConfigError, DataError
 from mmrun.modalities.base import Array, Loaded, Modality
@@ -148,12 +148,13 @@ class SampleDataset(Dataset[Sample]):
         )
 
     def _load(self, cell: Cell, *, name: str, line: int) -> Loaded:
+        signal = signal_of(cell, folder=self._folder)
         try:
-            return self._modalities[name].load(signal_of(cell, folder=self._folder))
+            return self._modalities[name].load(signal)
         except DataError as error:
             column = "signal" if len(self._modalities) == 1 else name
-            problem = f"{self._manifest}:{line}: {column}: {error}"
-            raise DataError(problem, hint=error.hint) from error
+            place = f"{self._manifest}:{line}: {column}"
+            raise error_of_row(error, signal=signal, place=place) from error
 
     def _changed(self, signals: tuple[Loaded, ...], draw: Draw) -> tuple[Loaded, ...]:
         random = draw.random()

@@ -4,6 +4,7 @@ There is no quoting and there are no special words: `null`, `NA`, `007` and a lo
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,8 +15,16 @@ from mmrun.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 10
+_ZIP = b"PK\x03\x04"
+_SHOWN, _HINTS = 10, 3
 """Of many problems in one file, this many are said, and the rest counted."""
+_FIELDS = (
+    "correct these lines: a tab separates the fields, an end of line the rows; quotes are text"
+)
+_SPANS = (
+    "write where the span begins and ends, as whole numbers from 0: 1.5 seconds are 1500 "
+    "milliseconds; 0 and 0, or nothing, mean the whole file"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +96,17 @@ def read_manifest(path: Path, *, split: Split, columns: Columns) -> list[Row]:
     lines = _lines(path, split=split)
     names = _names(lines[0], path=path, columns=columns) if lines else ()
     rows: list[Row] = []
-    problems: list[str] = []
+    problems: list[DataError] = []
     for number, line in enumerate(lines[1:], start=2):
         if not line:
             continue
         fields = line.split("\t")
         found = list(_problems(fields, names, columns=columns))
-        problems += [f"{path}:{number}: {problem}" for problem in found]
+        problems += [DataError(f"{path}:{number}: {what}", hint=hint) for what, hint in found]
         if not found:
             row = dict(zip(names, fields, strict=True))
             rows.append(_row(row, line=number, columns=columns))
-    raise_all(problems, hint="correct these lines; a tab separates the fields, there is no quoting")
+    raise_all(problems)
     if not rows:
         raise DataError(
             f"{path}: the {split} split has no rows", hint=f"add rows to {path}, one sample a line"
@@ -105,14 +114,18 @@ def read_manifest(path: Path, *, split: Split, columns: Columns) -> list[Row]:
     return rows
 
 
-def raise_all(problems: Sequence[str], *, hint: str) -> None:
-    """Raise a ``DataError`` that tells the first ten of ``problems``, if there are any."""
+def raise_all(problems: Sequence[DataError]) -> None:
+    """Raise a ``DataError`` that tells the first ten of ``problems``, if there are any.
+
+    Its hint is what helps against most of them.
+    """
     if not problems:
         return
-    first, *more = problems[:_SHOWN]
+    first, *more = map(str, problems[:_SHOWN])
     if len(problems) > _SHOWN:
         more.append(f"... and {len(problems) - _SHOWN} more")
-    raise DataError(first, hint=hint, more=tuple(more))
+    hints = Counter(problem.hint for problem in problems if problem.hint).most_common(_HINTS)
+    raise DataError(first, hint="; ".join(hint for hint, _ in hints), more=tuple(more))
 
 
 def _lines(path: Path, *, split: Split) -> list[str]:
@@ -132,7 +145,23 @@ def _lines(path: Path, *, split: Split) -> list[str]:
         ) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: is not UTF-8", hint=f"save {path} as UTF-8") from error
+        hint = f"save {path} as UTF-8"
+        if error.object.startswith(_ZIP):
+            hint = f"save the table as text with tabs (TSV) in UTF-8: {path} is a spreadsheet"
+        raise DataError(f"{path}:{line}: is not UTF-8", hint=hint) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}:{line}: holds a zero byte", hint=f"save {path} as text in UTF-8")
+    if "\r" in text and "\n" not in text:
+        raise DataError(
+            f"{path}: has carriage returns in place of ends of lines",
+            hint="save it with the ends of lines of Unix or Windows",
+        )
+    if not text.strip():
+        raise DataError(
+            f"{path}: is empty (data.{split}_metadata_file)",
+            hint="the first line names the columns, each other one is a sample",
+        )
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
@@ -146,6 +175,7 @@ def _names(header: str, *, path: Path, columns: Columns) -> tuple[str, ...]:
         )
     missing = [name for name in columns.required if name not in names]
     if missing:
+        _refuse_other_table(names, missing=missing, path=path)
         near = get_close_matches(missing[0], names, n=1)
         raise DataError(
             f"{path}:1: {', '.join(missing)}: the column is missing; there are {', '.join(names)}",
@@ -160,22 +190,41 @@ def _names(header: str, *, path: Path, columns: Columns) -> tuple[str, ...]:
     return names
 
 
-def _problems(fields: Sequence[str], names: Sequence[str], *, columns: Columns) -> Iterator[str]:
+def _refuse_other_table(names: Sequence[str], *, missing: Sequence[str], path: Path) -> None:
+    """Say so where the columns are there, but written as in another kind of table."""
+    if len(names) == 1 and all(name in names[0] for name in missing):
+        raise DataError(
+            f"{path}:1: there is no tab in {names[0]!r}",
+            hint="separate the columns by tabs, in every line; spaces, commas and semicolons are "
+            "text",
+        )
+    if any(f'"{name}"' in names for name in missing):
+        raise DataError(
+            f"{path}:1: the columns are in quotes, which are text here: {', '.join(names)}",
+            hint="save the table without quotes; tabs and ends of lines alone have a meaning",
+        )
+
+
+def _problems(
+    fields: Sequence[str], names: Sequence[str], *, columns: Columns
+) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a row, and what helps."""
     if len(fields) != len(names):
-        yield f"has {len(fields)} fields, the first line has {len(names)}"
+        had = f"{len(fields)} fields" if len(fields) > 1 else "no tab, so it is one field"
+        yield f"has {had}, the first line has {len(names)}", _FIELDS
         return
     row = dict(zip(names, fields, strict=True))
     for name in columns.required:
         if not row[name].strip():
-            yield f"{name}: is empty"
+            yield f"{name}: is empty", f"write the {name} of this row, or remove the row"
     for one in columns.signals:
-        yield from _problems_of_span(row, one)
+        yield from ((problem, _SPANS) for problem in _problems_of_span(row, one))
 
 
 def _problems_of_span(row: Mapping[str, str], columns: SignalColumns) -> Iterator[str]:
     given = {name: row.get(name, "") for name in (columns.start, columns.end) if name is not None}
     wrong = [
-        f"{name}: {text!r} is not a whole number of 0 or more"
+        f"{name}: {text!r} is not a whole number of milliseconds or frames"
         for name, text in given.items()
         if _number(text) is None
     ]

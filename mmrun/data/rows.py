@@ -1,12 +1,15 @@
 """From a manifest to the rows of a data set: measured, checked, and those left out counted."""
 
+import errno
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from mmrun.config.schema import DataSection, Split
@@ -18,6 +21,11 @@ from mmrun.progress import progress
 logger = logging.getLogger(__name__)
 
 TokenCount = Callable[[Row], int]
+_BY_SYSTEM = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM})
+"""What the system says better than a modality, which takes the file for a broken one."""
+_SHOWN, _NAME = 10, 200
+_WHOLE, _HEADS = 4, 64
+"""How many rows a thread takes at a time: handing over a head costs as much as reading it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +44,7 @@ class _Measured:
 
     row: Row
     lengths: tuple[int, ...] = ()
-    problem: str | None = None
+    problems: tuple[DataError, ...] = ()
 
 
 def signal_of(cell: Cell, *, folder: Path) -> Signal:
@@ -60,17 +68,18 @@ def measured_rows(
     believed. ``tokens`` counts those of the text that is to be written.
     """
     found = _measured(rows, split=split, reading=reading, whole=whole)
-    problems = [one.problem for one in found if one.problem is not None]
+    bad = [problem for one in found for problem in one.problems]
     if data.on_bad_sample == "error":
-        raise_all(problems, hint=f"correct {reading.manifest} or the files that it names")
-    for problem in problems:
+        raise_all(bad)
+    for problem in bad[:_SHOWN]:
         logger.warning("left out: %s", problem)
-    good = [one for one in found if one.problem is None]
+    good = [one for one in found if not one.problems]
     reasons = [_left_out(one, data=data, tokens=tokens) for one in good]
     kept = [one for one, reason in zip(good, reasons, strict=True) if reason is None]
     counted = Counter(reason for reason in reasons if reason is not None)
-    counted.update({"cannot be read": len(problems)} if problems else {})
+    counted.update({"cannot be read": len(found) - len(good)} if bad else {})
     _tell(counted, left=len(kept), total=len(rows), manifest=reading.manifest)
+    _suspect_seconds(kept, manifest=reading.manifest)
     return [_stored(one) for one in kept]
 
 
@@ -78,9 +87,21 @@ def _measured(
     rows: Sequence[Row], *, split: Split, reading: Reading, whole: bool
 ) -> list[_Measured]:
     label = f"{split}: {'reading' if whole else 'checking'} files"
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        work = pool.map(lambda row: _measure(row, reading=reading, whole=whole), rows)
-        return list(progress(work, total=len(rows), label=label))
+    size = _WHOLE if whole else _HEADS
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    stopped = Event()
+
+    def measure(part: Sequence[Row]) -> list[_Measured]:
+        return [_measure(row, reading=reading, whole=whole) for row in part if not stopped.is_set()]
+
+    # What is read from end to end keeps a processor busy, and fills the memory.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() if whole else None) as pool:
+        try:
+            work = chain.from_iterable(pool.map(measure, parts))
+            return list(progress(work, total=len(rows), label=label, unit="rows"))
+        finally:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _measure(row: Row, *, reading: Reading, whole: bool) -> _Measured:
@@ -92,8 +113,58 @@ def _measure(row: Row, *, reading: Reading, whole: bool) -> _Measured:
         try:
             lengths.append(len(modality.load(signal)) if whole else modality.length(signal))
         except DataError as error:
-            problems.append(f"{reading.manifest}:{row.line}: {columns.signal}: {error}")
-    return _Measured(row=row, lengths=tuple(lengths), problem="; ".join(problems) or None)
+            place = f"{reading.manifest}:{row.line}: {columns.signal}"
+            problems.append(error_of_row(error, signal=signal, place=place))
+    return _Measured(row=row, lengths=tuple(lengths), problems=tuple(problems))
+
+
+def error_of_row(error: DataError, *, signal: Signal, place: str) -> DataError:
+    """Return what a modality said of ``signal`` with its ``place`` in the manifest.
+
+    Where it is the name that is wrong, and not the file, the error says so.
+    """
+    problem, hint = str(error), error.hint
+    if problem.startswith(str(signal.path)) and (why := _by_system(signal, error.__cause__)):
+        name = str(signal.path)
+        short = f"{name[:_NAME]}…" if len(name) > _NAME else name
+        problem, hint = f"{short} cannot be read: {why}", "name a file that you may read"
+    elif isinstance(error.__cause__, FileNotFoundError):
+        hint = _where(signal)
+    return DataError(f"{place}: {problem}", hint=hint)
+
+
+def _by_system(signal: Signal, cause: BaseException | None) -> str | None:
+    if isinstance(cause, OSError) and cause.errno in _BY_SYSTEM:
+        return os.strerror(cause.errno)
+    return os.strerror(errno.EISDIR) if signal.is_folder() else None
+
+
+def _where(signal: Signal) -> str:
+    if signal.text != signal.text.strip():
+        return "remove the spaces around the name"
+    if "://" in signal.text:
+        return "fetch the file and name it: addresses are not read"
+    if signal.text.startswith("~"):
+        return "write the whole path: ~ is not replaced"
+    if Path(signal.text).is_absolute():
+        return "correct the path, or make it relative to the folder of the manifest"
+    return f"correct the name, or bring the file: names are relative to {signal.folder.absolute()}"
+
+
+def _suspect_seconds(rows: Sequence[_Measured], *, manifest: Path) -> None:
+    """Warn of spans that all give one frame, as seconds do that are read as milliseconds."""
+    spans = [
+        (cell.end - cell.start, length)
+        for one in rows
+        for cell, length in zip(one.row.signals, one.lengths, strict=True)
+        if cell.end
+    ]
+    if len(spans) > 1 and max(spans)[0] > 1 and all(length == 1 for _, length in spans):
+        logger.warning(
+            "%s: each span of a row gives one frame only: are they in seconds? They are taken as "
+            "what processor.modality_kwargs.signal_start_end_unit says, milliseconds or frames",
+            manifest,
+        )
 
 
 def _left_out(one: _Measured, *, data: DataSection, tokens: TokenCount) -> str | None:

@@ -1,14 +1,17 @@
 """Where the tokenizer comes from: a folder, the hub, or the text of the train split."""
 
+import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from mmrun.data.vocabulary import VOCABULARY, new_tokens, some
 from mmrun.errors import ConfigError
 from mmrun.hub import pretrained
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_VOCABULARY = 8000
 _SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -65,24 +68,10 @@ def _require_ends(tokenizer: Any, *, name: str) -> None:
 def extend_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: str) -> list[str]:
     """Add the tokens of ``processor.new_vocabulary``; return those that were new."""
     known = tokenizer.get_vocab()
-    new = [token for token in new_tokens(vocabulary) if token not in known]
+    wanted = new_tokens(vocabulary)
+    new = [token for token in wanted if token not in known]
+    if len(new) < len(wanted):
+        there = [token for token in wanted if token in known]
+        logger.info("%s: the tokenizer has them already: %s", VOCABULARY, some(there))
     tokenizer.add_tokens(new, special_tokens=True)
     return new
-
-
-def new_tokens(vocabulary: str) -> list[str]:
-    """Return the tokens of a list with commas, or of a file with one a line."""
-    if not vocabulary.strip():
-        return []
-    path = Path(vocabulary).expanduser()
-    try:
-        in_file = path.is_file()
-    except OSError:  # a long list is no name of a file
-        in_file = False
-    if not in_file and (path.suffix == ".txt" or path.is_absolute()):
-        raise ConfigError(
-            f"processor.new_vocabulary: there is no file {vocabulary}",
-            hint="name a file with one token a line, or write the tokens with commas between them",
-        )
-    parts = path.read_text(encoding="utf-8").split("\n") if in_file else vocabulary.split(",")
-    return list(dict.fromkeys(token for part in parts if (token := part.strip())))

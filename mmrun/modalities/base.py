@@ -63,6 +63,13 @@ class Signal:
         except (OSError, ValueError):  # a text, not a name: too long, or with a zero byte
             return False
 
+    def is_folder(self) -> bool:
+        """Tell whether ``text`` names a folder that is there."""
+        try:
+            return self.path.is_dir()
+        except (OSError, ValueError):
+            return False
+
 
 class Tokenizer(Protocol):
     """What a modality may ask of the tokenizer of transformers."""

@@ -117,12 +117,16 @@ def test_how_a_file_was_saved_makes_no_difference(tmp_path: Path, content: bytes
     ("text", "problem"),
     [
         pytest.param("signal\ttext\na\tb\n", ":1: output: the column is missing", id="no output"),
-        pytest.param("", ":1: signal, output: the column is missing", id="empty file"),
+        pytest.param("", ": is empty", id="empty file"),
         pytest.param(
             "signal\toutput\tsignal\n", ":1: signal: the column is there twice", id="twice"
         ),
         pytest.param("signal\toutput\n", "the train split has no rows", id="no rows"),
-        pytest.param("signal\toutput\na\n", ":2: has 1 fields, the first line has 2", id="too few"),
+        pytest.param(
+            "signal\toutput\na\n",
+            ":2: has no tab, so it is one field, the first line has 2",
+            id="too few",
+        ),
         pytest.param("signal\toutput\na\tb\tc\n", ":2: has 3 fields", id="too many"),
         pytest.param("signal\toutput\na\t\n", ":2: output: is empty", id="empty target"),
         pytest.param("signal\toutput\na\t \n", ":2: output: is empty", id="blank target"),

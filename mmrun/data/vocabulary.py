@@ -1,0 +1,87 @@
+"""The tokens that an experiment adds to its tokenizer: a list with commas, or a file of lines."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmrun.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+VOCABULARY = "processor.new_vocabulary"
+_SHOWN = 10
+
+
+def new_tokens(vocabulary: str) -> list[str]:
+    """Return the tokens of a list with commas, or of a file with one a line, each once.
+
+    What looks like a mistake is said: a token that is there twice, or several tokens in one line.
+    """
+    if not vocabulary.strip():
+        return []
+    lines = _vocabulary_lines(vocabulary)
+    places: dict[str, list[int]] = {}
+    for number, line in enumerate(lines or vocabulary.split(","), start=1):
+        if token := line.strip():
+            places.setdefault(token, []).append(number)
+    twice = [
+        f"{token} ({'lines' if lines else 'places'} {', '.join(map(str, where))})"
+        for token, where in places.items()
+        if len(where) > 1
+    ]
+    source = f"{VOCABULARY}: {vocabulary}" if lines else VOCABULARY
+    if twice:
+        logger.warning("%s: tokens that are there twice count once: %s", source, some(twice))
+    if lines and not places:
+        logger.warning("%s: holds no token", source)
+    if lines:
+        _suspect_lists(places, source=source)
+    return list(places)
+
+
+def _vocabulary_lines(vocabulary: str) -> list[str] | None:
+    """Return the lines of the file that is meant; None if the tokens themselves are given."""
+    path = Path(vocabulary).expanduser()
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{VOCABULARY}: {vocabulary}:{line}: is not UTF-8", hint=f"save {vocabulary} as UTF-8"
+        ) from error
+    except FileNotFoundError as error:
+        # A token may hold a slash, as `</s>` does; no folder has the name of its first half.
+        if path.suffix == ".txt" or path.is_absolute() or _is_in_folder(path):
+            raise ConfigError(
+                f"{VOCABULARY}: there is no file {vocabulary}",
+                hint="name a file with one token a line, or write the tokens with commas between "
+                "them",
+            ) from error
+    except (IsADirectoryError, PermissionError) as error:
+        if not path.suffix and len(path.parts) == 1:
+            return None  # a language code, say, and a folder that happens to have its name
+        raise ConfigError(
+            f"{VOCABULARY}: {vocabulary} cannot be read: {error.strerror}",
+            hint="name a file with one token a line that you may read",
+        ) from error
+    except OSError:  # a long list is no name of a file
+        return None
+    return None
+
+
+def _is_in_folder(path: Path) -> bool:
+    return len(path.parts) > 1 and path.parent.is_dir()
+
+
+def _suspect_lists(places: Mapping[str, Sequence[int]], *, source: str) -> None:
+    several = [f"{token!r} (line {where[0]})" for token, where in places.items() if "," in token]
+    if several:
+        logger.warning(
+            "%s: a line is one token, with its commas and spaces: %s", source, some(several)
+        )
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first ten of ``names``, and how many more there are."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
