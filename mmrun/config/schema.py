@@ -51,6 +51,8 @@ class ModelSection(StreamSection):
     pretrained_backbone: str | None = None
     backbone_config: Mapping[str, Any] | None = None
     max_length: PositiveInt = 1024
+    use_backbone_max_length: bool = False
+    """Whether the backbone, where it knows a length, says it in place of ``max_length``."""
     freeze_backbone: bool = False
     freeze_encoder_embed_tokens: bool = False
     freeze_decoder_embed_tokens: bool = False
@@ -81,6 +83,8 @@ class DataSection(Section):
     min_frames: PositiveInt | None = None
     max_length: PositiveInt | None = None
     """Rows whose text to write has more tokens, prompt and end included, are left out."""
+    signal_start_end_unit: Literal["milliseconds", "frames"] | None = None
+    """Of every input with spans that does not say it in its own settings."""
     pad_to_multiple_of: PositiveInt | None = None
     """Signals and labels of a batch are filled up to a multiple of this length."""
     on_bad_sample: Literal["error", "skip"] = "error"

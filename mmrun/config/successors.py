@@ -14,14 +14,36 @@ class Successor:
     """The name that took the place of a dropped one."""
 
     name: str
+    """In the same section; dotted where it lies deeper."""
     when_true: Any = None
     """What a dropped switch means for it; ``None`` where the value itself goes over."""
     ratio: bool = False
     """Whether the value is a share, which the successor takes where it is below 1."""
 
 
+_OF_A_MODALITY = (
+    "channels",
+    "custom_preprocessor_path",
+    "font_path",
+    "height",
+    "invert_frame",
+    "join_chw",
+    "mean",
+    "normalize_image",
+    "reduce_holistic_poses",
+    "skip_frames_stride",
+    "std",
+    "temporal_dimension_position",
+    "use_cache",
+    "width",
+)
+"""What stood in the processor section itself before there were slots."""
+
 RENAMED: Mapping[str, Mapping[str, Successor]] = {
-    "processor": {"text_tokenizer_path": Successor(name="tokenizer_path")},
+    "processor": {
+        "text_tokenizer_path": Successor(name="tokenizer_path"),
+        **{name: Successor(name=f"modality_kwargs.{name}") for name in _OF_A_MODALITY},
+    },
     "training": {
         "adafactor": Successor(name="optim", when_true="adafactor"),
         "evaluation_strategy": Successor(name="eval_strategy"),
@@ -39,7 +61,7 @@ RENAMED: Mapping[str, Mapping[str, Successor]] = {
         "xpu_backend": Successor(name="ddp_backend"),
     },
 }
-"""Names by section that have a successor."""
+"""Names by section that have a successor, which may lie deeper in the section."""
 
 _ALWAYS = "the command says what is done"
 _HARDWARE = "transformers 5 finds the hardware itself"
@@ -149,13 +171,10 @@ _OWN = {
 
 REFUSED: Mapping[str, Mapping[str, str]] = {
     "data": {
-        "max_source_tokens": "mmrun cannot drop rows by tokens yet",
-        "min_frames": "mmrun cannot drop rows by a least number of frames yet",
-        "signal_start_end_unit": "spans of features are counted in frames",
+        "max_source_tokens": "it counted words; data.max_frames counts the tokens of a text",
     },
     "model": {
         "trust_remote_code": "mmrun runs no code from a model's repository",
-        "use_backbone_max_length": "write the length itself as model.max_length",
     },
     "setup": {"modality": "write it as data.dataset_type"},
     "training": {
@@ -164,7 +183,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
 }
 """Keys that would change the outcome and that mmrun cannot honour."""
 
-_HARMLESS = frozenset({"none", "null", "false", "", "frames"})
+_HARMLESS = frozenset({"none", "null", "false", ""})
 
 
 def without_effect(section: str, name: str, *, installed: Mapping[str, Any]) -> str | None:

@@ -25,8 +25,17 @@ def translate(document: Document, *, report: Report) -> None:
             if found == (key, value):
                 continue
             del written[name]
-            if found is not None and found[0][-1] not in written:
+            if found is not None and not _is_written(document, found[0]):
                 document.put(found[0], found[1], place=place)
+
+
+def _is_written(document: Document, key: Key) -> bool:
+    holder: Any = document.values
+    for name in key[:-1]:
+        holder = holder.get(name)
+        if not isinstance(holder, dict):  # what is no mapping is for validation to refuse
+            return holder is not None
+    return key[-1] in holder
 
 
 def apply_override(
@@ -72,7 +81,7 @@ def _translated(key: Key, value: Any, *, place: Place, report: Report) -> tuple[
 def _inherited(
     key: Key, value: Any, heir: Successor, place: Place, report: Report
 ) -> tuple[Key, Any] | None:
-    new = (key[0], heir.name)
+    new = (key[0], *heir.name.split("."))
     if heir.when_true is not None:
         if str(value).lower() != "true":
             return None

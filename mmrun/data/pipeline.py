@@ -1,7 +1,7 @@
 """What the processor section means, written short (`pipeline`) or in full (`slots`); no I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -26,6 +26,7 @@ _MASKS: Mapping[str, str] = {
     _ENCODER_PROMPT: "encoder_prompt_length_padding_mask",
     _DECODER_PROMPT: "decoder_attention_mask",
 }
+_UNIT = "signal_start_end_unit"
 _HINT = "docs/modalities.md has the slots that 'processor.pipeline' stands for"
 
 
@@ -65,6 +66,10 @@ def resolve_pipeline(processor: ProcessorSection, *, data: DataSection) -> Pipel
     """Return what the two sections say together, or refuse what contradicts itself."""
     if processor.slots is not None:
         return _agreed(_from_slots(processor), data=data)
+    return _agreed(_from_name(processor, data=data), data=data)
+
+
+def _from_name(processor: ProcessorSection, *, data: DataSection) -> Pipeline:
     name = processor.pipeline or data.dataset_type
     if name is None:
         raise ConfigError(
@@ -72,12 +77,11 @@ def resolve_pipeline(processor: ProcessorSection, *, data: DataSection) -> Pipel
             hint="write data.dataset_type: features2text, or give --modality features2text",
         )
     signal = InputSlot(modality=modality_name(name), settings=processor.modality_kwargs)
-    pipeline = Pipeline(
+    return Pipeline(
         inputs=(signal,),
         tokenizer_path=processor.tokenizer_path,
         new_vocabulary=processor.new_vocabulary,
     )
-    return _agreed(pipeline, data=data)
 
 
 def _agreed(pipeline: Pipeline, *, data: DataSection) -> Pipeline:
@@ -88,7 +92,21 @@ def _agreed(pipeline: Pipeline, *, data: DataSection) -> Pipeline:
             f"{' and '.join(map(repr, pipeline.modalities))}",
             hint="make the two equal, or remove one of them",
         )
-    return pipeline
+    unit = data.signal_start_end_unit
+    if unit is None:
+        return pipeline
+    return replace(pipeline, inputs=tuple(_with_unit(slot, unit=unit) for slot in pipeline.inputs))
+
+
+def _with_unit(slot: InputSlot, *, unit: str) -> InputSlot:
+    """Give the unit of spans to an input that does not say it."""
+    own = slot.settings.get(_UNIT, unit)
+    if own != unit:
+        raise ConfigError(
+            f"data.{_UNIT}: is {unit!r}, the settings of {slot.name} say {own!r}",
+            hint="write it once, in the settings of the input",
+        )
+    return replace(slot, settings={**slot.settings, _UNIT: unit})
 
 
 # The full form

@@ -264,6 +264,14 @@ data: {shuffle: true}
     assert "e.yaml:5: training.warmup_ratio: is read as training.warmup_steps: 0.1" in caplog.text
 
 
+def test_settings_of_a_modality_may_stand_in_the_processor_section(tmp_path: Path) -> None:
+    text = "processor: {reduce_holistic_poses: true, width: 8, modality_kwargs: {width: 9}}"
+
+    experiment = load(tmp_path, text)
+
+    assert experiment.processor.modality_kwargs == {"reduce_holistic_poses": True, "width": 9}
+
+
 def test_a_switch_of_another_version_that_is_off_leaves_no_trace(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

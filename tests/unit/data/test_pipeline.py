@@ -76,6 +76,22 @@ def test_the_shorthand_says_everything() -> None:
     assert found == FULL
 
 
+def test_the_unit_of_spans_may_stand_in_the_data_section() -> None:
+    data = DataSection(dataset_type="pose2text", signal_start_end_unit="frames")
+
+    found = resolve_pipeline(ProcessorSection(), data=data)
+
+    assert found.inputs[0].settings == {"signal_start_end_unit": "frames"}
+
+
+def test_two_units_of_spans_are_refused() -> None:
+    data = DataSection(dataset_type="pose2text", signal_start_end_unit="frames")
+    own = ProcessorSection(modality_kwargs={"signal_start_end_unit": "milliseconds"})
+
+    with pytest.raises(ConfigError, match=r"data\.signal_start_end_unit: is 'frames', the set"):
+        resolve_pipeline(own, data=data)
+
+
 def test_the_dataset_type_alone_is_enough() -> None:
     assert resolved(dataset_type="image2text").modalities == ("image",)
 
