@@ -13,23 +13,38 @@ from transformers import (
 
 from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
-from mmrun.models.library import check_keys, read_pretrained, refusing
+from mmrun.models.library import known_keys, read_pretrained, refusing
 
 ATTENTION = "attn_implementation"
 
 
-def own_keys(section: ModelSection) -> dict[str, Any]:
-    """Return the keys of ``backbone_config`` that transformers keeps in its configuration."""
+def own_keys(section: ModelSection, *, known: PreTrainedConfig) -> dict[str, Any]:
+    """Return the keys of ``backbone_config`` that ``known`` keeps."""
+    taken = {ATTENTION, "max_length"} if section.use_backbone_max_length else {ATTENTION}
     given = section.backbone_config or {}
-    return {name: value for name, value in given.items() if name != ATTENTION}
+    own = {name: value for name, value in given.items() if name not in taken}
+    return known_keys(own, known=known, key="model.backbone_config")
+
+
+def longest_output(section: ModelSection, *, backbone: Any) -> int:
+    """Return how many tokens are written at most; ``backbone`` is the pretrained one, or None."""
+    if not section.use_backbone_max_length:
+        return section.max_length
+    own = (section.backbone_config or {}).get("max_length")
+    said = own or (backbone is not None and backbone.generation_config.max_length)
+    if not isinstance(said, int) or not said:
+        raise ConfigError(
+            "model.use_backbone_max_length: the backbone does not say a length",
+            hint="write model.max_length, and remove use_backbone_max_length",
+        )
+    return said
 
 
 def backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """Return the configuration of a backbone that starts from nothing, sized for the tokenizer."""
-    given = own_keys(section)
     with refusing("model.backbone_type", hint="m2m_100, bart, mbart, t5, ... of transformers"):
         defaults = AutoConfig.for_model(section.backbone_type)
-    check_keys(given, known=defaults, key="model.backbone_config")
+    given = own_keys(section, known=defaults)
     ids = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
@@ -78,8 +93,7 @@ def pretrained_backbone(
             f"the type {config.model_type!r}",
             hint=f"set model.backbone_type to {config.model_type}",
         )
-    changed = own_keys(section)
-    check_keys(changed, known=config, key="model.backbone_config")
+    changed = own_keys(section, known=config)
     backbone = read_pretrained(
         AutoModelForSeq2SeqLM,
         section.pretrained_backbone,

@@ -14,7 +14,12 @@ from transformers import (
 
 from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
-from mmrun.models.backbone import ATTENTION, backbone_config, pretrained_backbone
+from mmrun.models.backbone import (
+    ATTENTION,
+    backbone_config,
+    longest_output,
+    pretrained_backbone,
+)
 from mmrun.models.configuration import FRAMES, InputSpec, MultimodalEmbedderConfig
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.library import refusing
@@ -105,14 +110,15 @@ def _take_ids(config: MultimodalEmbedderConfig) -> None:
 def _set_generation(
     model: MultimodalEmbedderModel, *, section: ModelSection, backbone: Any
 ) -> None:
-    """Generate as the backbone does, up to ``model.max_length`` tokens."""
+    """Generate as the backbone does, up to the length that the section asks for."""
+    longest = longest_output(section, backbone=backbone)
     generation: Any = model.generation_config
     if backbone is not None:
         generation = backbone.generation_config
         model.generation_config = generation
     for name in ("pad", "bos", "eos", "decoder_start"):
         setattr(generation, f"{name}_token_id", getattr(model.config, f"{name}_token_id"))
-    generation.max_length = section.max_length
+    generation.max_length = longest
 
 
 def _check_trainable(model: MultimodalEmbedderModel) -> None:

@@ -1,6 +1,7 @@
 """What transformers is asked for, with its refusals told as mistakes in a key of the file."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -8,10 +9,38 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from mmrun.config.training_fields import generation_names
 from mmrun.errors import ConfigError
 from mmrun.hub import pretrained
 
+logger = logging.getLogger(__name__)
+
 _REFUSED = (OSError, ValueError, TypeError, KeyError, ImportError, StrictDataclassError)
+
+_IN_VERSION_4 = frozenset(
+    {
+        "_commit_hash",
+        "add_cross_attention",
+        "cross_attention_hidden_size",
+        "finetuning_task",
+        "is_decoder",
+        "name_or_path",
+        "num_labels",
+        "prefix",
+        "pruned_heads",
+        "sep_token_id",
+        "task_specific_params",
+        "tf_legacy_loss",
+        "tie_encoder_decoder",
+        "tie_word_embeddings",
+        "tokenizer_class",
+        "torch_dtype",
+        "torchscript",
+        "use_bfloat16",
+        "xla_device",
+    }
+)
+"""Keys that every configuration of transformers 4 had, and not every one of transformers 5 has."""
 
 
 @contextmanager
@@ -26,17 +55,52 @@ def refusing(
         raise ConfigError(f"{key}: {reason.strip()}", hint=hint) from error
 
 
-def check_keys(given: Mapping[str, Any], *, known: PreTrainedConfig, key: str) -> None:
-    """Refuse what transformers would keep without using it."""
+def known_keys(given: Mapping[str, Any], *, known: PreTrainedConfig, key: str) -> dict[str, Any]:
+    """Return those keys that ``known`` has, at every depth.
+
+    What configurations held before transformers 5 is left out, and named where it said something.
+    Any other key, which transformers would keep without using it, is refused.
+    """
     names = {*known.to_dict(), *known.attribute_map}
+    old = {name for name in given.keys() - names if _is_old(name, given)}
+    _name_unused(sorted(name for name in old if given[name]), key=key)
     for name in given:
-        if name not in names:
+        if name not in names | old:
             near = get_close_matches(name, names, n=1)
             raise ConfigError(
                 f"{key}.{name}: {known.model_type} has no such key"
                 + (f"; did you mean {near[0]!r}?" if near else ""),
                 hint=f"the keys are those of transformers' {type(known).__name__}",
             )
+    return {
+        name: _inside(value, known=getattr(known, name, None), key=f"{key}.{name}")
+        for name, value in given.items()
+        if name in names
+    }
+
+
+def _inside(value: Any, *, known: Any, key: str) -> Any:
+    """Go into the configuration of a part."""
+    if isinstance(known, PreTrainedConfig) and isinstance(value, Mapping):
+        return known_keys(value, known=known, key=key)
+    return value
+
+
+def _is_old(name: str, given: Mapping[str, Any]) -> bool:
+    """Tell whether every configuration had this key once, or a part says the same beside it."""
+    parts = [value for value in given.values() if isinstance(value, Mapping)]
+    repeated = any(name in part and part[name] == given[name] for part in parts)
+    return repeated or name in _IN_VERSION_4 or name in generation_names()
+
+
+def _name_unused(names: Sequence[str], *, key: str) -> None:
+    generating = [name for name in names if name in generation_names()]
+    others = [name for name in names if name not in generating]
+    if others:
+        logger.warning("%s: without effect in transformers 5: %s", key, ", ".join(others))
+    if generating:
+        text = "%s: without effect, the section generation says it: %s"
+        logger.warning(text, key, ", ".join(generating))
 
 
 def read_pretrained(kind: Any, name: str, *, key: str, **changed: Any) -> Any:

@@ -13,7 +13,7 @@ from mmrun.errors import ConfigError
 from mmrun.models.configuration import FRAMES, STREAM_KEYS, InputSpec
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.extractor import encoder_alone
-from mmrun.models.library import check_keys, read_pretrained, refusing
+from mmrun.models.library import known_keys, read_pretrained, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -143,11 +143,14 @@ def _extractor_config(plan: StreamPlan) -> PreTrainedConfig | None:
                     hint="set model.feature_extractor_type, for instance clip",
                 )
         return None
-    given = dict(section.feature_extractor_config or {})
     key = plan.key("feature_extractor_type")
     with refusing(key, hint="clip, vit, dinov2, wav2vec2, whisper, ... of transformers"):
         defaults = AutoConfig.for_model(section.feature_extractor_type)
-    check_keys(given, known=defaults, key=plan.key("feature_extractor_config"))
+    given = known_keys(
+        section.feature_extractor_config or {},
+        known=defaults,
+        key=plan.key("feature_extractor_config"),
+    )
     with refusing(plan.key("feature_extractor_config")):
         config: PreTrainedConfig = AutoConfig.for_model(section.feature_extractor_type, **given)
     return config
@@ -159,9 +162,12 @@ def _pretrained(plan: StreamPlan) -> Any:
     if name is None or section.feature_extractor_type is None:
         return None
     key = plan.key("pretrained_feature_extractor")
-    changed = dict(section.feature_extractor_config or {})
     config = read_pretrained(AutoConfig, name, key=key)
-    check_keys(changed, known=config, key=plan.key("feature_extractor_config"))
+    changed = known_keys(
+        section.feature_extractor_config or {},
+        known=config,
+        key=plan.key("feature_extractor_config"),
+    )
     return encoder_alone(read_pretrained(AutoModel, name, key=key, **changed))
 
 

@@ -140,6 +140,19 @@ def test_freezing_holds_after_loading(tmp_path: Path) -> None:
             id="misspelt",
         ),
         pytest.param(
+            {
+                "feature_extractor_type": "clip",
+                "feature_extractor_config": {"vision_config": {"hiden_size": 4}},
+            },
+            r"vision_config\.hiden_size: clip_vision_model has no such key; did you mean 'hidden_s",
+            id="misspelt in a part",
+        ),
+        pytest.param(
+            {"use_backbone_max_length": True},
+            "use_backbone_max_length: the backbone does not say a length",
+            id="no length",
+        ),
+        pytest.param(
             {"backbone_config": {"d_model": "wide"}}, r"model\.backbone_config: ", id="no number"
         ),
         pytest.param(
@@ -206,3 +219,39 @@ def test_settings_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> N
         model(multimodal_mapper_factor=2)
 
     assert "model.multimodal_mapper_factor: without effect" in caplog.text
+
+
+def test_what_configurations_held_before_transformers_5_is_left_out_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = {"torchscript": False, "use_bfloat16": True, "num_beams": 5, "prefix": None}
+
+    with caplog.at_level(logging.WARNING):
+        built = model(backbone_config={**M2M, **old})
+
+    assert not old.keys() & built.backbone.config.to_dict().keys()
+    assert "model.backbone_config: without effect in transformers 5: use_bfloat16" in caplog.text
+    assert "without effect, the section generation says it: num_beams" in caplog.text
+    assert "torchscript" not in caplog.text  # false, as if it were not there
+
+
+def test_a_key_that_repeats_what_a_part_says_is_left_out() -> None:
+    vision = CLIP["vision_config"]
+    given = {**CLIP, "hidden_size": vision["hidden_size"]}
+
+    built = model(feature_extractor_type="clip", feature_extractor_config=given)
+
+    assert built.config.feature_extractor_config.vision_config.hidden_size == vision["hidden_size"]
+
+
+def test_the_backbone_may_say_how_long_outputs_are(pretrained: Path) -> None:
+    own = model(backbone_config={**M2M, "max_length": 20}, use_backbone_max_length=True)
+    assert own.generation_config.max_length == 20
+
+    backbone = AutoModelForSeq2SeqLM.from_pretrained(pretrained)
+    backbone.generation_config.max_length = 30
+    backbone.save_pretrained(pretrained)
+    read = model(
+        pretrained_backbone=str(pretrained), backbone_config=None, use_backbone_max_length=True
+    )
+    assert read.generation_config.max_length == 30
