@@ -35,8 +35,9 @@ reap: --config_path value, --dry-run boolean, --experiment value, --help nothing
  --tracking_uri value, --verbose nothing
 runs: --all boolean, --config_path value, --experiment value, --format value, --help nothing,\
  --tracking_uri value, --verbose nothing, --watch boolean
-setup: --check_files boolean, --config_path value, --do_dataset boolean, --do_model boolean, --do_processor boolean,\
- --help nothing, --modality value, --output_dir value, --rebuild_dataset_from_scratch boolean,\
+setup: --check_files boolean, --config_path value, --do_dataset boolean, --do_model boolean,\
+ --do_processor boolean, --help nothing, --modality value, --output_dir value,\
+ --rebuild_dataset_from_scratch boolean,\
  --seed value, --set value, --update_config boolean, --verbose nothing
 sync: --as_new_run boolean, --help nothing, --tracking_uri value, --verbose nothing
 train: --accept-data-change boolean, --config_path value, --dry-run boolean, --fork boolean,\

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, new_tokens, train_tokenizer
+from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
+from mmrun.data.vocabulary import new_tokens
 from mmrun.errors import ConfigError
 
 TEXTS = ["four two seven", "two two", "seven"] * 4
