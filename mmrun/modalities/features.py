@@ -76,7 +76,8 @@ class FeaturesModality:
         wanted = self._frames(stored, signal=signal)
         index = [slice(None), slice(None)]
         index[self._time] = slice(wanted.start, wanted.stop, wanted.step)
-        frames = np.ascontiguousarray(np.moveaxis(stored.read(tuple(index)), self._time, 0))
+        part = stored.read(tuple(index))
+        frames = np.ascontiguousarray(part.T) if self._time else part
         finite = np.isfinite(frames)
         if not finite.all():
             first = wanted[int(np.argmin(finite.all(axis=1)))]

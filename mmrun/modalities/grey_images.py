@@ -32,7 +32,7 @@ class GreyImages:
     def __call__(self, images: Grey) -> Pixels:
         """Return ``[N, C, H, W]`` of ``[N, H, W]``."""
         if self._table is not None:
-            return np.ascontiguousarray(looked_up(self._table, images).swapaxes(0, 1))
+            return looked_up(self._table, images[:, None])
         assert self._preprocessor is not None  # noqa: S101 (one of the two is given)
         return self._preprocessor(_coloured(images))
 
@@ -49,12 +49,21 @@ def table_of(preprocessor: Preprocessor, *, width: int, height: int) -> Pixels |
     if ramp.size < _LEVELS or made.shape[1:] != ramp.shape:
         return None
     table = made.reshape(len(made), -1)[:, :_LEVELS].copy()
-    return table if np.array_equal(looked_up(table, noise), wanted) else None
+    return table if np.array_equal(looked_up(table, noise[None]), wanted) else None
 
 
-def looked_up(table: Pixels, grey: Grey) -> Pixels:
-    """Return ``[C, ...]``: for each grey level what stands in the table."""
-    return np.take(table, grey, axis=1)
+def looked_up(table: Pixels, planes: Grey) -> Pixels:
+    """Return ``[..., C, H, W]``: for each level what the table ``[C, 256]`` has in its channel.
+
+    Where there is one plane, ``[..., 1, H, W]``, it is that of all channels.
+    """
+    *outer, _, height, width = planes.shape
+    made = np.empty((*outer, len(table), height, width), dtype=np.float32)
+    for index in np.ndindex(*outer):
+        for channel, levels in enumerate(table):
+            plane = planes[index][channel % planes.shape[-3]]
+            np.take(levels, plane, out=made[(*index, channel)], mode="clip")
+    return made
 
 
 def scaled_levels(channels: int) -> Pixels:

@@ -25,12 +25,12 @@ from mmrun.modalities.base import (
     Signal,
     read_settings,
 )
-from mmrun.modalities.grey_images import GreyImages, scaled_levels
+from mmrun.modalities.grey_images import GreyImages, looked_up, scaled_levels
 from mmrun.modalities.lettering import Lettering
 from mmrun.modalities.picture_files import SUFFIXES, picture_size, read_picture
 from mmrun.modalities.preprocessor import Preprocessor
 
-_BYTE = 255.0
+_BYTE = np.float32(255)
 _COLOURS = 3
 _SIDE = 224
 """Width and height of a drawn word, where they are not given."""
@@ -110,6 +110,8 @@ class ImageModality:
         self._feature_size = model.feature_size
         self._extracted = model.extracted
         self._require_strips()
+        levels = self._settings.normalized(scaled_levels(self._settings.channels).T)
+        self._table = np.ascontiguousarray(levels.T)
         path = self._settings.custom_preprocessor_path
         self._preprocessor = None if path is None else Preprocessor(path)
         if self._preprocessor is not None:  # what it cannot do is said now, not in training
@@ -137,8 +139,7 @@ class ImageModality:
     def _for_letters(self, *, width: int, height: int) -> GreyImages:
         if self._preprocessor is not None:
             return GreyImages.processed(self._preprocessor, width=width, height=height)
-        levels = scaled_levels(self._settings.channels).T
-        return GreyImages(table=np.ascontiguousarray(self._settings.normalized(levels).T))
+        return GreyImages(table=self._table)
 
     def length(self, signal: Signal) -> int:
         """Return the number of strips, or of images for a feature extractor."""
@@ -190,12 +191,15 @@ class ImageModality:
     def _picture(self, path: Path) -> Array:
         wanted = self._settings
         pixels = read_picture(path, channels=wanted.channels, sizing=wanted.sizing)
+        levels = np.asarray(pixels, dtype=np.uint8) if pixels.dtype == np.uint8 else None
         if self._preprocessor is not None:
-            levels = np.rint(pixels * np.float32(_BYTE)).astype(np.uint8)
-            colours = _COLOURS // wanted.channels
-            return self._preprocessor([np.repeat(levels, colours, axis=2)])
-        channels_first = wanted.normalized(pixels).transpose(2, 0, 1)
-        return np.ascontiguousarray(channels_first)[None]
+            if levels is None:
+                levels = np.rint(pixels * _BYTE).astype(np.uint8)
+            return self._preprocessor([np.repeat(levels, _COLOURS // wanted.channels, axis=2)])
+        if levels is not None:
+            return looked_up(self._table, levels.transpose(2, 0, 1)[None])
+        shares = wanted.normalized(np.asarray(pixels, dtype=np.float32))
+        return np.ascontiguousarray(shares.transpose(2, 0, 1))[None]
 
     def augmentation(self) -> Augmentation | None:
         """Return what the settings ask for."""

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from mmrun.errors import DataError
 from mmrun.modalities.base import Array
 
+Picture = NDArray[np.uint8] | Array
 Sizing = Callable[[int, int], tuple[int, int]]
 """From the width and height of a picture to those that it is brought to."""
 SUFFIXES = frozenset({".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
@@ -38,8 +40,11 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
-def read_picture(path: Path, *, channels: int, sizing: Sizing) -> Array:
-    """Return ``[H, W, C]``, numbers from 0 to 1: red, green, blue, or grey alone."""
+def read_picture(path: Path, *, channels: int, sizing: Sizing) -> Picture:
+    """Return ``[H, W, C]``: bytes as they are, other numbers from 0 to 1.
+
+    The channels are red, green, blue, or grey alone.
+    """
     try:
         if path.suffix.lower() == ".npy":
             array = np.load(path, allow_pickle=False)
@@ -62,17 +67,22 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     )
 
 
-def _from_image(image: Image.Image, *, channels: int, sizing: Sizing) -> Array:
-    upright = ImageOps.exif_transpose(image)
+def _from_image(image: Image.Image, *, channels: int, sizing: Sizing) -> Picture:
+    upright = ImageOps.exif_transpose(image) if _turned(image) else image
     if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
         grey = np.asarray(upright, dtype=np.float32)[:, :, None] / np.float32(_SHORT)
         return _resized(_recoloured(grey, channels), sizing=sizing)
-    coloured = upright.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    coloured = upright if upright.mode == mode else upright.convert(mode)
     size = sizing(coloured.width, coloured.height)
     if size != coloured.size:
         coloured = coloured.resize(size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(coloured, dtype=np.float32) / np.float32(_BYTE)
+    pixels: Picture = np.asarray(coloured)
     return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)
+
+
+def _turned(image: Image.Image) -> bool:
+    return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
 
 
 def _from_array(array: "np.ndarray[Any, Any]", *, path: Path) -> Array:

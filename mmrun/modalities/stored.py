@@ -1,11 +1,13 @@
 """Arrays in files: what the head of a file says, and the part of it that is wanted."""
 
+import io
 import math
 import pickle
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +17,10 @@ from numpy.typing import NDArray
 
 from mmrun.errors import DataError
 
+_USUAL = b"\x93NUMPY\x01\x00"
+_BEGINNING = 10
+"""Bytes before the head of an array: what it is, and how long the head is."""
+_LONGEST = 2**16
 Index = tuple[slice, ...]
 
 _UNREADABLE = (
@@ -107,7 +113,21 @@ def _npz(path: Path, key: str | None) -> Stored:
 
 
 def _head(file: IO[bytes]) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
-    """Return shape, whether it is written by columns, and kind of number."""
+    """Return shape, whether it is written by columns, and kind of number; read no further."""
+    begun = file.read(_BEGINNING)
+    size = _BEGINNING + int.from_bytes(begun[8:10], "little")
+    if begun[:8] != _USUAL:
+        size = _BEGINNING + 2 + int.from_bytes(begun[8:10] + file.read(2), "little")
+        file.seek(_BEGINNING)
+    if size > _LONGEST:
+        raise ValueError("no head of an array")
+    return _parsed(begun + file.read(size - _BEGINNING))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(head: bytes) -> tuple[tuple[int, ...], bool, "np.dtype[Any]"]:
+    """Files of one length have the same head, and NumPy takes long to read it."""
+    file = io.BytesIO(head)
     version = npy.read_magic(file)
     reading = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = reading(file)

@@ -40,6 +40,11 @@ def test_frames_come_as_they_are_stored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(modality().load(signal(path)), frames(4))
 
 
+def as_second_version(path: Path, array: Array) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, array, version=(2, 0))
+
+
 WRITERS: dict[str, Callable[[Path, Array], object]] = {
     "a.npy": np.save,
     "a.npz": lambda path, array: np.savez(path, only=array),
@@ -47,6 +52,7 @@ WRITERS: dict[str, Callable[[Path, Array], object]] = {
     "a.pt": lambda path, array: torch.save(torch.from_numpy(array), path),
     "dict.pt": lambda path, array: torch.save({"only": torch.from_numpy(array)}, path),
     "a.safetensors": lambda path, array: save_file({"only": torch.from_numpy(array)}, path),
+    "second.npy": as_second_version,
     "columns.npy": lambda path, array: np.save(path, np.asfortranarray(array)),
 }
 

@@ -17,7 +17,7 @@ def test_where_an_image_is_only_scaled_a_table_gives_the_same_numbers(clip: str)
 
     assert table is not None
     processed = preprocessor([grey[:, :, None].repeat(3, axis=2)])[0]
-    np.testing.assert_array_equal(looked_up(table, grey), processed)
+    np.testing.assert_array_equal(looked_up(table, grey[None]), processed)
 
 
 @pytest.mark.parametrize("size", [(225, 224), (64, 64), (4, 4)])
