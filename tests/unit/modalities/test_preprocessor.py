@@ -61,10 +61,20 @@ def test_a_processor_that_makes_another_shape_is_refused(tmp_path: Path) -> None
 
 
 def test_a_folder_that_holds_no_processor_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the folder holds nothing"):
+    with pytest.raises(ConfigError, match="the folder holds nothing") as caught:
         Preprocessor(str(tmp_path))
+
+    assert "preprocessor_config.json" in caught.value.hint
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="custom_preprocessor_path: there is no folder"):
         Preprocessor(str(tmp_path / "gone"))
+
+
+def test_a_processor_of_waves_is_refused(tmp_path: Path) -> None:
+    config = {"feature_extractor_type": "Wav2Vec2FeatureExtractor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(ConfigError, match="custom_preprocessor_path"):
+        Preprocessor(str(tmp_path))
