@@ -1,6 +1,6 @@
 """Which frames of a file a span means; no I/O."""
 
-from math import ceil, floor
+from math import ceil, floor, inf
 from pathlib import Path
 
 from mmrun.errors import DataError
@@ -32,7 +32,7 @@ def frames_of_span(
         if not span.start < end <= total:
             raise outside(span, path=path, unit=unit, extent=f"{total} frames")
         return range(span.start, end, stride)
-    if not fps or fps < 0:
+    if fps is None or not 0 < fps < inf:
         raise DataError(
             f"{path} does not say how many frames a second has, the span is in milliseconds",
             hint="give frame numbers, with signal_start_end_unit: frames in modality_kwargs",

@@ -69,9 +69,10 @@ def test_the_error_names_the_other_unit() -> None:
     assert "signal_start_end_unit: milliseconds" in caught.value.hint
 
 
-def test_milliseconds_need_a_frame_rate() -> None:
+@pytest.mark.parametrize("fps", [None, 0.0, float("nan"), float("inf")])
+def test_milliseconds_need_a_frame_rate(fps: float | None) -> None:
     with pytest.raises(DataError, match="how many frames a second"):
-        chosen(Span(end=40), unit="milliseconds", fps=0.0)
+        chosen(Span(end=40), unit="milliseconds", fps=fps)
 
 
 def test_a_file_without_a_frame_is_refused() -> None:
