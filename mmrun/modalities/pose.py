@@ -112,7 +112,13 @@ class PoseModality:
 
     def length(self, signal: Signal) -> int:
         """Return the number of frames, from the head of the file."""
-        return len(self._frames(_opened(signal.path), signal))
+        file = _opened(signal.path)
+        people = file.shape[1]
+        # Not in load: every worker of every epoch would say it again.
+        if people > 1 and not self._told:
+            self._told = True
+            logger.warning("%s has %d people: of each file, the first is taken", file.path, people)
+        return len(self._frames(file, signal))
 
     def load(self, signal: Signal) -> Array:
         """Return the points of the first person in the frames of the span."""
@@ -143,9 +149,6 @@ class PoseModality:
             raise DataError(
                 f"{file.path} has no person in it", hint="estimate it again, or remove the row"
             )
-        if people > 1 and not self._told:
-            self._told = True
-            logger.warning("%s has %d people: of each file, the first is taken", file.path, people)
         values = len(self._layout(file.header).points) * dimensions
         if values != self._feature_size:
             raise DataError(
@@ -195,7 +198,7 @@ def _named(path: Path) -> Iterator[None]:
         raise DataError(f"there is no file {path}", hint="correct the column signal") from error
     except _UNREADABLE as error:
         raise DataError(
-            f"{path} cannot be read: it is not a whole .pose file",
+            f"{path} cannot be read: it is not a whole .pose file of version 0.1 or 0.2",
             hint="write it again with pose-format, or remove the row",
         ) from error
 

@@ -206,7 +206,7 @@ def test_legs_may_be_shown(tmp_path: Path) -> None:
 def test_several_people_are_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loader = modality(STICK_SIZE)
     for name in ("a.pose", "b.pose"):
-        loader.load(Signal(text=str(stick(tmp_path / name, people=2))))
+        loader.length(Signal(text=str(stick(tmp_path / name, people=2))))
 
     assert [record.message.rpartition("/")[2] for record in caplog.records] == [
         "a.pose has 2 people: of each file, the first is taken"
@@ -242,6 +242,14 @@ def test_the_length_needs_only_the_head_of_the_file(tmp_path: Path) -> None:
     path.write_bytes(content[:-values] + b"\xff" * values)
 
     assert modality(STICK_SIZE, skip_frames_stride=2).length(Signal(text=str(path))) == 2
+
+
+def test_a_version_that_is_not_read_is_refused(tmp_path: Path) -> None:
+    path = stick(tmp_path / "a.pose")
+    path.write_bytes(struct.pack("<f", 0.0) + path.read_bytes()[4:])
+
+    with pytest.raises(DataError, match=r"of version 0\.1 or 0\.2"):
+        modality(STICK_SIZE).length(Signal(text=str(path)))
 
 
 @pytest.mark.parametrize(
