@@ -10,6 +10,7 @@ from mmrun.errors import ConfigError
 from mmrun.models.build import load_model
 from mmrun.models.configuration import FRAMES, InputSpec
 from mmrun.models.embedder import MultimodalEmbedderModel
+from mmrun.training.fit import load_weights
 from tests.unit.models.tiny import BACKBONES, CLIP, SIZE, model
 
 TEXT = InputSpec("source", "source_mask", tokens=True)
@@ -202,3 +203,18 @@ def test_features_of_another_width_need_a_mapper() -> None:
         ConfigError, match=r"model\.multimodal_mapper_type: is none, .* is 3, not 16"
     ):
         model(multimodal_mapper_type=None)
+
+
+def test_what_is_frozen_may_change_between_a_checkpoint_and_its_resume(tmp_path: Path) -> None:
+    of_three_streams(seed=2).save_pretrained(tmp_path)
+    hands = StreamSection(multimodal_mapper_layer_norm=True, freeze_multimodal_mapper=True)
+
+    resumed = model(
+        inputs=(FRAMES, TEXT, HANDS), streams={"hands": hands}, freeze_backbone=True, seed=1
+    )
+    load_weights(resumed, tmp_path)
+
+    before, after = of_three_streams(seed=2).state_dict(), resumed.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    trained = {name for name, part in resumed.named_parameters() if part.requires_grad}
+    assert trained == {"multimodal_mapper.mapping.weight", "multimodal_mapper.mapping.bias"}
