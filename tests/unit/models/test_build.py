@@ -239,7 +239,7 @@ def test_a_key_that_repeats_what_a_part_says_is_left_out() -> None:
     vision = CLIP["vision_config"]
     given = {**CLIP, "hidden_size": vision["hidden_size"]}
 
-    built = model(feature_extractor_type="clip", feature_extractor_config=given)
+    built: Any = model(feature_extractor_type="clip", feature_extractor_config=given)
 
     assert built.config.feature_extractor_config.vision_config.hidden_size == vision["hidden_size"]
 

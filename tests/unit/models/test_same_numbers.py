@@ -1,6 +1,7 @@
 """For the same weights and batch the numbers are those that multimodalhugs 0.5.4 gave."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,12 @@ from mmrun.models.configuration import MultimodalEmbedderConfig
 from mmrun.models.embedder import MultimodalEmbedderModel
 from tests.unit.models.tiny import M2M, SIZE
 
-IDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
+IDS: dict[str, Any] = {
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
@@ -22,7 +28,8 @@ def numbers(shape: tuple[int, ...], key: int, *, scale: float = 0.3) -> Tensor:
 def test_loss_and_logits_are_those_of_multimodalhugs() -> None:
     backbone = {"model_type": "m2m_100", **M2M, **IDS, **STILL, "vocab_size": 20}
     config = MultimodalEmbedderConfig(backbone_config=backbone, feat_dim=SIZE, **IDS)
-    tiny = MultimodalEmbedderModel(config).eval()
+    tiny: Any = MultimodalEmbedderModel(config)
+    tiny.train(mode=False)
     for name, weight in tiny.backbone.named_parameters():
         weight.copy_(numbers(weight.shape, len(name)))
     for key, weight in enumerate(tiny.parts("input_frames")[1].parameters(), start=1):

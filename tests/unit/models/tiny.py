@@ -39,7 +39,7 @@ CLIP_PART = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
-CLIP = {
+CLIP: dict[str, Any] = {
     "projection_dim": SIZE,
     "text_config": {**CLIP_PART, "vocab_size": 10},
     "vision_config": {**CLIP_PART, "image_size": 8, "patch_size": 4},
