@@ -24,8 +24,8 @@ from mmrun.training.scores import (
 
 Texts = Sequence[str]
 
-_CLEARLY = 0.85
-"""From this likeness on a name is one of ours that was misspelt, whatever evaluate may know."""
+_LIKELY, _CLEARLY = 0.7, 0.85
+"""From which likeness on one of our names may be meant, and is, whatever evaluate may know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ def _check_outside(name: str) -> None:
 
 
 def _unknown(name: str, *, near: str = "", reason: str = "", more: str = "") -> ConfigError:
-    close = [near] if near else get_close_matches(name.lower(), _OWN, n=1)
+    close = [near] if near else get_close_matches(name.lower(), _OWN, n=1, cutoff=_LIKELY)
     return ConfigError(
         f"training.metric_name: {name!r} is not a metric that mmrun knows{reason}"
         + (f"; did you mean {close[0]!r}?" if close else ""),
