@@ -1,6 +1,7 @@
 """From a dataset on disk to samples, loaded when asked for."""
 
 import logging
+import mmap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,29 @@ def manifest_of(data: DataSection, split: Split) -> Path:
     return path
 
 
+class _Told:
+    """Which rows were spoken of, in any process that was forked from this one.
+
+    The workers of an epoch or an evaluation end with it, and know nothing of those before them.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._flags = mmap.mmap(-1, max(rows, 1))
+
+    def first(self, row: int) -> bool:
+        """Tell whether this is the first time for ``row``."""
+        before = self._flags[row]
+        self._flags[row] = 1
+        return not before
+
+    def __getstate__(self) -> bytes:
+        return self._flags[:]  # for worker processes that are not forked
+
+    def __setstate__(self, flags: bytes) -> None:
+        self._flags = mmap.mmap(-1, len(flags))
+        self._flags[:] = flags
+
+
 class SampleDataset(Dataset[Sample]):
     """The rows of one split; a sample's signals are read when it is asked for, in any process.
 
@@ -85,7 +109,7 @@ class SampleDataset(Dataset[Sample]):
         self._augmented = any(one is not None for one in self._augmentations)
         self.skips = skip_bad
         """Whether a sample may be broken."""
-        self._told: set[int] = set()
+        self._told = _Told(len(rows))
         self._empty: tuple[Loaded, ...] | None = None
 
     def __len__(self) -> int:
@@ -127,7 +151,8 @@ class SampleDataset(Dataset[Sample]):
         except DataError as error:
             if not self.skips:
                 raise
-            self._tell(error, line=row["line"])
+            if self._told.first(of.sample if isinstance(of, Draw) else of):
+                logger.warning("skipped: %s", error)
             signals, broken = self._nothing(), True
         else:
             broken = False
@@ -162,11 +187,6 @@ class SampleDataset(Dataset[Sample]):
             signal if augment is None else augment(cast("Array", signal), random)
             for signal, augment in zip(signals, self._augmentations, strict=True)
         )
-
-    def _tell(self, error: DataError, *, line: int) -> None:
-        if line not in self._told:
-            self._told.add(line)
-            logger.warning("skipped: %s", error)
 
     def _nothing(self) -> tuple[Loaded, ...]:
         """Return signals without a frame, in the form of those of the first row that is whole."""
