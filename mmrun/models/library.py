@@ -42,6 +42,12 @@ _IN_VERSION_4 = frozenset(
 )
 """Keys that every configuration of transformers 4 had, and not every one of transformers 5 has."""
 
+_OF_ONE_KIND: Mapping[str, frozenset[str]] = {
+    "clip_text_model": frozenset({"dropout"}),
+    "clip_vision_model": frozenset({"dropout"}),
+}
+"""Keys that were dropped from one kind of model; files of the hub still have them."""
+
 
 @contextmanager
 def refusing(
@@ -62,7 +68,7 @@ def known_keys(given: Mapping[str, Any], *, known: PreTrainedConfig, key: str) -
     Any other key, which transformers would keep without using it, is refused.
     """
     names = {*known.to_dict(), *known.attribute_map}
-    old = {name for name in given.keys() - names if _is_old(name, given)}
+    old = {name for name in given.keys() - names if _is_old(name, given, kind=known.model_type)}
     _name_unused(sorted(name for name in old if given[name]), key=key)
     for name in given:
         if name not in names | old:
@@ -86,11 +92,12 @@ def _inside(value: Any, *, known: Any, key: str) -> Any:
     return value
 
 
-def _is_old(name: str, given: Mapping[str, Any]) -> bool:
-    """Tell whether every configuration had this key once, or a part says the same beside it."""
+def _is_old(name: str, given: Mapping[str, Any], *, kind: str) -> bool:
+    """Tell whether there was such a key once, or a part says the same beside it."""
     parts = [value for value in given.values() if isinstance(value, Mapping)]
     repeated = any(name in part and part[name] == given[name] for part in parts)
-    return repeated or name in _IN_VERSION_4 or name in generation_names()
+    once = _IN_VERSION_4 | _OF_ONE_KIND.get(kind, frozenset()) | generation_names()
+    return repeated or name in once
 
 
 def _name_unused(names: Sequence[str], *, key: str) -> None:

@@ -235,13 +235,18 @@ def test_what_configurations_held_before_transformers_5_is_left_out_and_said(
     assert "torchscript" not in caplog.text  # false, as if it were not there
 
 
-def test_a_key_that_repeats_what_a_part_says_is_left_out() -> None:
-    vision = CLIP["vision_config"]
-    given = {**CLIP, "hidden_size": vision["hidden_size"]}
+def test_a_key_that_its_kind_had_once_or_that_a_part_repeats_is_left_out() -> None:
+    vision: Any = CLIP["vision_config"]
+    given = {
+        **CLIP,
+        "hidden_size": vision["hidden_size"],
+        "vision_config": {**vision, "dropout": 0.0},  # CLIP had it once
+    }
 
     built: Any = model(feature_extractor_type="clip", feature_extractor_config=given)
 
-    assert built.config.feature_extractor_config.vision_config.hidden_size == vision["hidden_size"]
+    config: Any = built.config.feature_extractor_config
+    assert config.vision_config.hidden_size == vision["hidden_size"]
 
 
 def test_the_backbone_may_say_how_long_outputs_are(pretrained: Path) -> None:
