@@ -328,7 +328,7 @@ def demo_data(
     ] = "features",
     seed: Annotated[int, typer.Option("--seed", help="Of what is random.")] = 0,
 ) -> None:
-    """Write data to try with: digits, gestures, fingerspelling, or names of languages."""
+    """Write data to try with: digits, gestures, signed digits, or names of languages."""
     from mmrun.workflows.demo_data import write_demo_data
 
     write_demo_data(out, kind=kind, seed=seed)

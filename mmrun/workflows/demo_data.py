@@ -13,10 +13,10 @@ from mmrun.config.schema import SPLITS, Split
 from mmrun.errors import UsageError
 from mmrun.files import flush_folder
 from mmrun.workflows.demo_kinds.digits import digit_samples
-from mmrun.workflows.demo_kinds.fingerspelling import fingerspelling_samples
 from mmrun.workflows.demo_kinds.movements import movement_samples
 from mmrun.workflows.demo_kinds.names import name_samples
 from mmrun.workflows.demo_kinds.sample import Sample, Samples
+from mmrun.workflows.demo_kinds.signed_digits import signed_digit_samples
 
 Kind = Literal["features", "images", "video", "pose", "signwriting", "text"]
 COLUMNS = ("signal", "signal_start", "signal_end", "encoder_prompt", "decoder_prompt", "output")
@@ -28,7 +28,7 @@ KINDS: Mapping[Kind, Callable[[int], Samples]] = {
     "images": lambda seed: digit_samples("images", seed=seed),
     "video": lambda seed: digit_samples("video", seed=seed),
     "pose": lambda seed: movement_samples(seed=seed),
-    "signwriting": lambda seed: fingerspelling_samples(seed=seed),
+    "signwriting": lambda seed: signed_digit_samples(seed=seed),
     "text": lambda seed: name_samples(seed=seed),
 }
 _OWN = re.compile(rf"{re.escape(MARK)}|({'|'.join(SPLITS)})(\.tsv|/\d{{5}}\.(npy|png|mp4|pose))")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mmrun.config.schema import SPLITS, Split
 from mmrun.errors import PluginError
-from mmrun.workflows.demo_kinds.sample import Sample, Samples, require_package
+from mmrun.workflows.demo_kinds.sample import WORDS, Sample, Samples, require_package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Frames = NDArray[np.uint8]
 
 DigitKind = Literal["features", "images", "video"]
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ROWS: Mapping[Split, int] = {"train": 2000, "validation": 200, "test": 200}
 VIDEO_ROWS: Mapping[Split, int] = {"train": 800, "validation": 100, "test": 100}
 SIDE = 32

@@ -4,10 +4,12 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice
 
 from mmrun.config.schema import Split
 from mmrun.errors import PluginError
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""What digits are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,25 +31,16 @@ Samples = Iterator[tuple[Split, Sample]]
 def sentences(
     words: Sequence[str], *, rows: Mapping[Split, int], lengths: tuple[int, int], seed: int
 ) -> Iterator[tuple[Split, tuple[str, ...]]]:
-    """Yield sentences of ``words``: no sentence is there twice, so none is in two splits.
-
-    Each word is as frequent as the others.
-    """
+    """Yield sentences of ``words``: no sentence is there twice, so none is in two splits."""
     chance = random.Random(seed)
-    dealt = _dealt(words, chance=chance)
     seen: set[tuple[str, ...]] = set()
     for split, number in rows.items():
         wanted = len(seen) + number
         while len(seen) < wanted:
-            sentence = tuple(islice(dealt, chance.randint(*lengths)))
+            sentence = tuple(chance.choices(words, k=chance.randint(*lengths)))
             if sentence not in seen:
                 seen.add(sentence)
                 yield split, sentence
-
-
-def _dealt(words: Sequence[str], *, chance: random.Random) -> Iterator[str]:
-    while True:
-        yield from chance.sample(words, k=len(words))
 
 
 def require_package(name: str, *, extra: str) -> None:

@@ -1,41 +1,41 @@
-"""Letters as they are spelled with the hand in four sign languages, written in SignWriting."""
+"""Digits as they are shown with the hand in sign languages, written in SignWriting."""
 
 import random
-import string
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mmrun.config.schema import Split
-from mmrun.workflows.demo_kinds.sample import Sample, Samples, require_package, sentences
+from mmrun.workflows.demo_kinds.sample import WORDS, Sample, Samples, require_package, sentences
 
 if TYPE_CHECKING:
     from signwriting.types import Sign
 
 ROWS: Mapping[Split, int] = {"train": 2000, "validation": 200, "test": 200}
-LANGUAGES = ("ase", "bfi", "fsl", "gsg")
-"""American, British, French and German Sign Language."""
+LANGUAGES = ("ase", "bfi", "gsg", "jsl")
+"""Of America, Britain, Germany and Japan."""
 
 _LENGTHS = (2, 5)
 _MOVED = 2
 """By how much a symbol lies elsewhere than in the alphabet."""
 
 
-def fingerspelling_samples(*, seed: int) -> Samples:
-    """Yield sequences of letters, a sign each, as they are spelled in one of the languages."""
+def signed_digit_samples(*, seed: int) -> Samples:
+    """Yield sequences of digits, a sign each, all in one of the languages."""
     require_package("signwriting", extra="signwriting")
     from signwriting.fingerspelling.fingerspelling import get_chars
 
     alphabets = {language: get_chars(language) for language in LANGUAGES}
+    digits = {word: str(number) for number, word in enumerate(WORDS)}
     chance = random.Random(f"{seed} hands")
-    for split, letters in sentences(string.ascii_lowercase, rows=ROWS, lengths=_LENGTHS, seed=seed):
+    for split, words in sentences(WORDS, rows=ROWS, lengths=_LENGTHS, seed=seed):
         language = chance.choice(LANGUAGES)
         alphabet = alphabets[language]
-        signs = [_moved(chance.choice(alphabet[letter]), chance=chance) for letter in letters]
+        signs = [_moved(chance.choice(alphabet[digits[word]]), chance=chance) for word in words]
         yield (
             split,
             Sample(
                 signal=" ".join(signs),
-                output=" ".join(letters),
+                output=" ".join(words),
                 encoder_prompt=f"__{language}__",
             ),
         )
