@@ -9,7 +9,8 @@ from mmrun.config.schema import SPLITS
 from mmrun.data.manifest import Columns, read_manifest
 from mmrun.errors import UsageError
 from mmrun.workflows.demo_data import MARK, Kind, write_demo_data
-from mmrun.workflows.demo_kinds.digits import ROWS, WORDS
+from mmrun.workflows.demo_kinds.digits import ROWS
+from mmrun.workflows.demo_kinds.sample import WORDS
 
 
 def content(folder: Path) -> dict[str, str]:
