@@ -116,7 +116,7 @@ def _make(experiment: Experiment, *, actors: Actors, todo: Collection[Step]) -> 
     processor = None
     if "processor" in todo:
         processor = _processor(plan, manifests=manifests)
-        what = f"{' and '.join(plan.pipeline.modalities)}, {len(processor.tokenizer)} tokens"
+        what = f"{', '.join(plan.pipeline.modalities)}: {len(processor.tokenizer)} tokens"
         made.append(Made(step="processor", save=processor.save_pretrained, what=what))
     if "dataset" in todo:
         reader = processor
