@@ -295,7 +295,9 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         where no beams are searched: the mean log-probability of the tokens that were written.
         """
         kwargs.pop("labels", None)
-        kwargs |= dict(zip((self.main_input_name, "generation_config"), args, strict=False))
+        kwargs |= dict(zip(("inputs", "generation_config"), args, strict=False))
+        if (inputs := kwargs.pop("inputs", None)) is not None:
+            kwargs[self.main_input_name] = inputs
         if kwargs.get("encoder_outputs") is None:
             kwargs |= self._encoded(kwargs)
         prompts = kwargs.pop("decoder_input_ids", None)

@@ -149,3 +149,13 @@ def test_text_is_the_same_without_a_cache(given: dict[str, Any], beams: int) -> 
     )
 
     assert torch.equal(with_cache, without)
+
+
+def test_the_first_input_may_be_given_without_its_name() -> None:
+    tiny = model()
+    frames = inputs()["input_frames"]
+
+    named = tiny.generate(input_frames=frames)
+
+    assert torch.equal(tiny.generate(frames), named)
+    assert torch.equal(tiny.generate(inputs=frames), named)
