@@ -1,40 +1,25 @@
 """The model: feature extractor (optional), mapper, and a sequence-to-sequence backbone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    GenerationMixin,
-    PreTrainedModel,
-    initialization,
-)
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, initialization
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from mmrun.models.configuration import InputSpec, MultimodalEmbedderConfig
 from mmrun.models.extractor import FeatureExtractor
-from mmrun.models.left_padding import (
-    Rules,
-    moved_back,
-    needs_one_length,
-    own_options,
-    padded_left,
-    place_of_positions,
-    positions_from,
-    rules_of,
-)
 from mmrun.models.lora import add_adapters, again, train_adapters_alone
 from mmrun.models.mapper import Mapper
-from mmrun.models.scores import joined, mean_scores
+from mmrun.models.prompted import PromptedGenerationMixin
 from mmrun.models.stream import Stream, mapped
 from mmrun.models.vectors import VectorCache
 
 _IGNORED = -100
 
 
-class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
+class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
     """The encoder reads prompt, mapped frames and an end mark; the decoder writes text."""
 
     config_class = MultimodalEmbedderConfig
@@ -264,10 +249,6 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
         embedded: Tensor = encoder.get_input_embeddings()(ids)
         return embedded * getattr(encoder, "embed_scale", 1.0)
 
-    def _one_eos(self) -> int:
-        eos = self.config.eos_token_id
-        return int(eos[0] if isinstance(eos, list) else eos or 0)
-
     def _shifted(self, labels: Tensor) -> Tensor:
         """Return what the decoder reads when it is to write ``labels``."""
         shifted = labels.roll(1, dims=1).masked_fill(labels.roll(1, dims=1) == _IGNORED, self._pad)
@@ -277,122 +258,6 @@ class MultimodalEmbedderModel(PreTrainedModel, GenerationMixin):
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Return what the decoder reads when it is to write ``labels``."""
         return self._shifted(labels)
-
-    @property
-    def _pad(self) -> int:
-        return int(self.config.pad_token_id or 0)
-
-    @property
-    def _start(self) -> int:
-        return int(self.config.decoder_start_token_id or 0)
-
-    @torch.no_grad()
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Write text; prompts of the decoder may differ in length, and come back with the text.
-
-        Sequences begin with the start token and the prompt, and are filled up on the right. With
-        ``return_dict_in_generate`` and ``output_scores`` the result has ``sequences_scores`` also
-        where no beams are searched: the mean log-probability of the tokens that were written.
-        """
-        kwargs.pop("labels", None)
-        kwargs |= dict(zip(("inputs", "generation_config"), args, strict=False))
-        if (inputs := kwargs.pop("inputs", None)) is not None:
-            kwargs[self.main_input_name] = inputs
-        if kwargs.get("encoder_outputs") is None:
-            kwargs |= self._encoded(kwargs)
-        prompts = kwargs.pop("decoder_input_ids", None)
-        mask = kwargs.pop("decoder_attention_mask", None)
-        if prompts is None:
-            return self._generate(kwargs)
-        lengths = (torch.ones_like(prompts) if mask is None else mask).sum(dim=1)
-        if len(lengths.unique()) == 1:
-            return self._generate(kwargs, decoder_input_ids=self._started(prompts, lengths))
-        option = self._option(kwargs)
-        if place_of_positions(self.get_decoder()) is None or needs_one_length(option, kwargs):
-            return self._length_by_length(prompts, lengths, kwargs)
-        return self._left_padded(prompts, lengths, kwargs, rules=rules_of(option))
-
-    def _option(self, given: Mapping[str, Any]) -> Callable[[str], Any]:
-        """Return what tells the value of an option, given here or the model's."""
-        places = [given.get("generation_config"), self.generation_config]
-
-        def option(name: str) -> Any:
-            if name in given:
-                return given[name]
-            values = (getattr(place, name, None) for place in places)
-            return next((value for value in values if value is not None), None)
-
-        return option
-
-    def _left_padded(
-        self, prompts: Tensor, lengths: Tensor, options: dict[str, Any], *, rules: Rules
-    ) -> Any:
-        """Write all texts in one call, each with the tokens that it would have alone."""
-        # The filler is another token than the start, for rules that look for what was there before.
-        filler = self._pad if self._pad != self._start else self._one_eos()
-        moved, mask = padded_left(self._started(prompts, lengths), lengths + 1, filler=filler)
-        shifts = lengths.max() - lengths
-        written = self._generate(
-            {**options, **own_options(rules, shifts)},
-            shifts=shifts,
-            rules=rules,
-            decoder_input_ids=moved,
-            decoder_attention_mask=mask,
-        )
-        if isinstance(written, Tensor):
-            return moved_back(written, shifts, pad=self._pad, limit=rules.limit)
-        written.sequences = moved_back(written.sequences, shifts, pad=self._pad, limit=rules.limit)
-        return written
-
-    def _length_by_length(self, prompts: Tensor, lengths: Tensor, options: dict[str, Any]) -> Any:
-        """Write the texts in one call for each length of a prompt."""
-        groups = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
-        written = [
-            self._generate(
-                {key: _rows(value, rows, total=len(prompts)) for key, value in options.items()},
-                decoder_input_ids=self._started(prompts[rows], lengths[rows]),
-            )
-            for rows in groups
-        ]
-        return joined(written, groups, pad=self._pad)
-
-    def _encoded(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Take the inputs out of ``given``; return what the decoder reads instead of them."""
-        names = {name for spec in self.config.inputs for name in (spec.name, spec.mask)}
-        prompts = ("encoder_prompt", "encoder_prompt_length_padding_mask")
-        outputs, mask = self.encode(
-            {name: given.pop(name, None) for name in names},
-            **{name: given.pop(name, None) for name in prompts},
-        )
-        return {"encoder_outputs": outputs, "attention_mask": mask}
-
-    def _generate(
-        self,
-        options: dict[str, Any],
-        *,
-        shifts: Tensor | None = None,
-        rules: Rules | None = None,
-        **prompts: Tensor,
-    ) -> Any:
-        """Let transformers write; with ``shifts``, each row begins that many columns later."""
-        whole: Any = super()
-        limit = rules.limit if rules else None
-        if shifts is None:
-            written = whole.generate(**options, **prompts)
-        else:
-            with positions_from(self.get_decoder(), shifts, limit=limit):
-                written = whole.generate(**options, **prompts)
-        if not isinstance(written, Tensor) and getattr(written, "sequences_scores", None) is None:
-            width = prompts["decoder_input_ids"].shape[1] if prompts else 1
-            room = None if shifts is None or limit is None else limit + shifts - width
-            ends = rules_of(self._option(options)).ends
-            written.sequences_scores = mean_scores(written, ends=ends, room=room)
-        return written
-
-    def _started(self, prompts: Tensor, lengths: Tensor) -> Tensor:
-        """Put the token before ``prompts`` that the decoder always starts with."""
-        start = prompts.new_full((len(prompts), 1), self._start)
-        return torch.cat([start, prompts[:, : int(lengths.max())]], dim=1)
 
 
 def packed(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -427,11 +292,3 @@ def token_loss(
     count = (labels != _IGNORED).sum() if items is None else torch.as_tensor(items)
     # Where every sample was skipped nothing counts, and the sum is zero.
     return total / count.clamp(min=1).to(total.device)
-
-
-def _rows(value: Any, rows: Tensor, *, total: int) -> Any:
-    """Return the chosen rows of what has one a sample, and anything else as it is."""
-    if isinstance(value, BaseModelOutput):
-        states: Any = value.last_hidden_state
-        return BaseModelOutput(last_hidden_state=states[rows])
-    return value[rows] if isinstance(value, Tensor) and value.shape[:1] == (total,) else value
