@@ -16,9 +16,9 @@ def main() -> None:
     loader = _loader(task)
     rates = []
     for _ in range(task["epochs"]):
-        began = time.perf_counter()
+        began = time.process_time()
         samples = sum(len(batch["labels"]) for batch in loader)
-        rates.append(samples / (time.perf_counter() - began))
+        rates.append(samples / (time.process_time() - began))
     print(json.dumps(rates))
 
 

@@ -286,6 +286,7 @@ def _write_video(path: Path, *, frames: int, random: np.random.Generator) -> Non
 def _image_processor(folder: Path) -> None:
     """Write the settings of CLIP's image processor, as any version of transformers reads them."""
     folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
     settings = {
         "image_processor_type": "CLIPImageProcessor",
         "crop_size": {"height": _SIDE, "width": _SIDE},

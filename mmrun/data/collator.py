@@ -76,7 +76,9 @@ class Collator:
         kind = signals[0].dtype
         filler = self._pad if kind.kind == "i" else 0
         longest = _up(max(1, *map(len, signals)), to=self._multiple)
-        frames = np.full((len(signals), longest, *shapes.pop()), filler, dtype=kind)
+        shape = (len(signals), longest, *shapes.pop())
+        # Zeros cost nothing until they are written over, and images are large.
+        frames = np.full(shape, filler, dtype=kind) if filler else np.zeros(shape, dtype=kind)
         mask = np.zeros(frames.shape[:2], dtype=np.int64)
         for row, signal in enumerate(signals):
             frames[row, : len(signal)] = signal
