@@ -1,7 +1,6 @@
 """From samples to the padded tensors of a batch."""
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ class Collator:
         self._streams = processor.inputs
         self._prompted = processor.prompted
         self._multiple = multiple or 1
-        self._remembered = lru_cache(_REMEMBERED)(self._encoded)
+        self._known: dict[str, tuple[int, ...]] = {"": ()}
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Return the tensors of one batch; prompts are there only if a sample has one.
@@ -44,8 +43,9 @@ class Collator:
         batch: Batch = {}
         for place, stream in enumerate(self._streams):
             batch |= self._signals([sample.signals[place] for sample in samples], stream=stream)
-        encoder = [self._ids(sample.encoder_prompt) for sample in samples]
-        decoder = [self._ids(sample.decoder_prompt) for sample in samples]
+        ids = self._ids_of(samples)
+        encoder = [ids[sample.encoder_prompt] for sample in samples]
+        decoder = [ids[sample.decoder_prompt] for sample in samples]
         if any(encoder):
             names = ("encoder_prompt", "encoder_prompt_length_padding_mask")
             batch.update(zip(names, self._prompts(encoder), strict=True))
@@ -53,16 +53,11 @@ class Collator:
             names = ("decoder_input_ids", "decoder_attention_mask")
             batch.update(zip(names, self._prompts(decoder), strict=True))
         labels = [
-            self._labels(sample, prompt=prompt)
+            (*prompt, *ids[sample.output], self._end) if not sample.broken else (IGNORED,)
             for prompt, sample in zip(decoder, samples, strict=True)
         ]
         batch["labels"] = _padded(labels, filler=IGNORED, to=self._multiple)
         return batch
-
-    def _labels(self, sample: Sample, *, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        if sample.broken:
-            return (IGNORED,)
-        return (*prompt, *self._ids(sample.output), self._end)
 
     def _signals(self, signals: Sequence[Loaded], *, stream: Stream) -> Batch:
         """Return one stream ``[B, T, ...]`` filled up, and which of its frames are real."""
@@ -89,19 +84,20 @@ class Collator:
         ids = _padded(prompts, filler=self._pad)
         return ids, _padded([(1,) * len(prompt) for prompt in prompts], filler=0)
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return self._remembered(text) if text else ()
-
-    def _encoded(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def __getstate__(self) -> dict[str, object]:
-        # For worker processes that are not forked.
-        return {name: value for name, value in self.__dict__.items() if name != "_remembered"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._remembered = lru_cache(_REMEMBERED)(self._encoded)
+    def _ids_of(self, samples: Sequence[Sample]) -> Mapping[str, tuple[int, ...]]:
+        """Return the ids of every text in a batch; the new ones are made together, being faster."""
+        texts = {
+            text
+            for sample in samples
+            for text in (sample.encoder_prompt, sample.decoder_prompt, sample.output)
+        }
+        if new := sorted(texts - self._known.keys()):
+            made = self._tokenizer(new, add_special_tokens=False)["input_ids"]
+            if len(self._known) + len(new) > _REMEMBERED:
+                kept = {text: self._known[text] for text in texts & self._known.keys()}
+                self._known = {"": (), **kept}
+            self._known.update(zip(new, map(tuple, made), strict=True))
+        return self._known
 
 
 def _padded(rows: Sequence[Sequence[int]], *, filler: int, to: int = 1) -> torch.Tensor:

@@ -176,3 +176,18 @@ def test_filling_up_to_a_multiple_leaves_the_loss_as_it_is(
     ]
 
     torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
+
+
+def test_more_texts_than_are_remembered_are_all_read(
+    processor: MultimodalProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmrun.data.collator._REMEMBERED", 3)
+    collator = Collator(processor)
+    end = processor.tokenizer.eos_token_id
+
+    for texts in (("four", "two"), ("two", "seven", "read"), ("four", "this"), ("two", "two")):
+        labels = collator([sample(text) for text in texts])["labels"].tolist()
+
+        assert [[one for one in row if one != IGNORED] for row in labels] == [
+            [*ids(processor, text), end] for text in texts
+        ]
