@@ -53,7 +53,11 @@ class Collator:
             names = ("decoder_input_ids", "decoder_attention_mask")
             batch.update(zip(names, self._prompts(decoder), strict=True))
         labels = [
-            (*prompt, *ids[sample.output], self._end) if not sample.broken else (IGNORED,)
+            # Longer than any prompt in any case: the Seq2SeqTrainer takes prompts of the labels'
+            # shape for what it made of labels itself, and leaves them out.
+            (IGNORED,) * (len(prompt) + 1)
+            if sample.broken
+            else (*prompt, *ids[sample.output], self._end)
             for prompt, sample in zip(decoder, samples, strict=True)
         ]
         batch["labels"] = _padded(labels, filler=IGNORED, to=self._multiple)

@@ -93,6 +93,7 @@ def test_a_broken_sample_keeps_its_place_and_does_not_count(processor: Multimoda
 
     assert batch["attention_mask"].tolist() == [[1, 1], [0, 0]]
     assert (batch["labels"][1] == IGNORED).all()
+    assert alone["labels"].shape[1] > alone["decoder_input_ids"].shape[1]
     assert alone["input_frames"].shape == (1, 1, 2)
     assert alone["attention_mask"].tolist() == [[0]]
 
