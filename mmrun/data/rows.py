@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from statistics import median
 from threading import Event
 from typing import Any
 
@@ -23,7 +24,11 @@ logger = logging.getLogger(__name__)
 TokenCount = Callable[[Row], int]
 _BY_SYSTEM = frozenset({errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM})
 """What the system says better than a modality, which takes the file for a broken one."""
+_MISSING, _USUAL = "there is no file", "correct the column signal"
+"""How modalities speak of a file that is not there, without knowing the manifest."""
 _SHOWN, _NAME = 10, 200
+_FEW, _LONG, _TIMES = 4, 2000, 20
+"""An outlier stands among so many rows, and has so many frames, and times those of the others."""
 _WHOLE, _HEADS = 4, 64
 """How many rows a thread takes at a time: handing over a head costs as much as reading it."""
 
@@ -80,6 +85,7 @@ def measured_rows(
     counted.update({"cannot be read": len(found) - len(good)} if bad else {})
     _tell(counted, left=len(kept), total=len(rows), manifest=reading.manifest)
     _suspect_seconds(kept, manifest=reading.manifest)
+    _suspect_outliers(kept, manifest=reading.manifest)
     return [_stored(one) for one in kept]
 
 
@@ -124,22 +130,26 @@ def error_of_row(error: DataError, *, signal: Signal, place: str) -> DataError:
     Where it is the name that is wrong, and not the file, the error says so.
     """
     problem, hint = str(error), error.hint
-    if problem.startswith(str(signal.path)) and (why := _by_system(signal, error.__cause__)):
+    if str(signal.path) in problem and (why := _by_system(signal, error.__cause__)):
         name = str(signal.path)
         short = f"{name[:_NAME]}…" if len(name) > _NAME else name
         problem, hint = f"{short} cannot be read: {why}", "name a file that you may read"
-    elif isinstance(error.__cause__, FileNotFoundError):
-        hint = _where(signal)
+    elif problem.startswith(_MISSING):
+        hint = _where(signal, hint=hint)
     return DataError(f"{place}: {problem}", hint=hint)
 
 
 def _by_system(signal: Signal, cause: BaseException | None) -> str | None:
     if isinstance(cause, OSError) and cause.errno in _BY_SYSTEM:
         return os.strerror(cause.errno)
-    return os.strerror(errno.EISDIR) if signal.is_folder() else None
+    if signal.is_folder():
+        return os.strerror(errno.EISDIR)
+    leads_nowhere = signal.is_link() and not signal.is_file()
+    return "it is a link that leads nowhere" if leads_nowhere else None
 
 
-def _where(signal: Signal) -> str:
+def _where(signal: Signal, *, hint: str) -> str:
+    """Return what helps to find a file that is not there; ``hint`` where the modality knows."""
     if signal.text != signal.text.strip():
         return "remove the spaces around the name"
     if "://" in signal.text:
@@ -148,7 +158,27 @@ def _where(signal: Signal) -> str:
         return "write the whole path: ~ is not replaced"
     if Path(signal.text).is_absolute():
         return "correct the path, or make it relative to the folder of the manifest"
-    return f"correct the name, or bring the file: names are relative to {signal.folder.absolute()}"
+    where = f"correct the name, or bring the file: names are relative to {signal.folder.absolute()}"
+    more = hint.removeprefix(_USUAL)
+    return where + (more if more != hint else "")
+
+
+def _suspect_outliers(rows: Sequence[_Measured], *, manifest: Path) -> None:
+    """Warn of a signal that is many times as long as others: its batch takes as much memory."""
+    if len(rows) < _FEW:
+        return
+    longest = max(rows, key=lambda one: max(one.lengths))
+    usual = median(max(one.lengths) for one in rows)
+    length = max(longest.lengths)
+    if length > max(_LONG, _TIMES * usual):
+        logger.warning(
+            "%s:%d: is the longest row, %d frames or tokens; half of the rows have at most %d, and "
+            "a batch is as long as its longest row: data.max_frames leaves such rows out",
+            manifest,
+            longest.row.line,
+            length,
+            usual,
+        )
 
 
 def _suspect_seconds(rows: Sequence[_Measured], *, manifest: Path) -> None:

@@ -51,7 +51,7 @@ def _vocabulary_lines(vocabulary: str) -> list[str] | None:
         ) from error
     except FileNotFoundError as error:
         # A token may hold a slash, as `</s>` does; no folder has the name of its first half.
-        if path.suffix == ".txt" or path.is_absolute() or _is_in_folder(path):
+        if path.suffix == ".txt" or path.is_absolute() or _names_place(vocabulary):
             raise ConfigError(
                 f"{VOCABULARY}: there is no file {vocabulary}",
                 hint="name a file with one token a line, or write the tokens with commas between "
@@ -69,8 +69,8 @@ def _vocabulary_lines(vocabulary: str) -> list[str] | None:
     return None
 
 
-def _is_in_folder(path: Path) -> bool:
-    return len(path.parts) > 1 and path.parent.is_dir()
+def _names_place(vocabulary: str) -> bool:
+    return "/" in vocabulary[:-1] and Path(vocabulary).parent.is_dir()
 
 
 def _suspect_lists(places: Mapping[str, Sequence[int]], *, source: str) -> None:

@@ -70,6 +70,13 @@ class Signal:
         except (OSError, ValueError):
             return False
 
+    def is_link(self) -> bool:
+        """Tell whether ``text`` names a link, wherever it leads."""
+        try:
+            return self.path.is_symlink()
+        except (OSError, ValueError):
+            return False
+
 
 class Tokenizer(Protocol):
     """What a modality may ask of the tokenizer of transformers."""

@@ -178,10 +178,21 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise DataError(f"{path} has no video stream", hint="correct the column signal")
+                raise _without_picture(path, sound=bool(container.streams.audio))
             yield container, container.streams.video[0]
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(
-            f"{path} cannot be read: it is not a whole video file",
-            hint="make it again from its source, or remove the row",
-        ) from error
+        raise _unreadable(path) from error
+
+
+def _without_picture(path: Path, *, sound: bool) -> DataError:
+    """Return the error for a file of sounds, or one that ends before it says what is in it."""
+    if not sound:
+        return _unreadable(path)
+    return DataError(f"{path} has no video stream", hint="correct the column signal")
+
+
+def _unreadable(path: Path) -> DataError:
+    return DataError(
+        f"{path} cannot be read: it is not a whole video file",
+        hint="make it again from its source, or remove the row",
+    )
