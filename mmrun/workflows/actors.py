@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from mmrun.data.pipeline import InputSlot, Pipeline, resolve_pipeline
 from mmrun.errors import ConfigError, UsageError
 from mmrun.files import sha256
 
+logger = logging.getLogger(__name__)
+
 Step = Literal["dataset", "processor", "model"]
 STEPS: tuple[Step, ...] = ("dataset", "processor", "model")
 ACTORS_FILE = "actors_paths.yaml"
@@ -23,6 +26,7 @@ FORMAT = 1
 MARK = "mmrun.json"
 """In the folder of an actor: what it was made from."""
 ROWS = "rows"
+_PROCESSOR_FILE = "processor_config.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
 
 
@@ -49,6 +53,38 @@ class Actors:
         """Return the folder of one actor."""
         path: Path = getattr(self, step)
         return path
+
+
+def actors_folder(
+    experiment: Experiment, *, output_dir: Path | None, setup_path: Path | None
+) -> Path | None:
+    """Return where the actors are, or are to be made; None where no folder is named at all."""
+    if setup_path is not None:
+        return setup_path
+    others = (experiment.setup.output_dir, experiment.training.output_dir)
+    own = output_dir or experiment.training.output_dir
+    candidates = [folder / "setup" for folder in (own, *others) if folder is not None]
+    there = (folder for folder in candidates if folder.is_dir())
+    return next(there, next(iter(candidates), None))
+
+
+def with_modality(
+    experiment: Experiment, *, output_dir: Path | None, setup_path: Path | None
+) -> Experiment:
+    """Say the modality that only `mmrun setup --modality` was told, as the processor knows it."""
+    said = experiment.data.dataset_type or experiment.processor.pipeline
+    folder = actors_folder(experiment, output_dir=output_dir, setup_path=setup_path)
+    if said or experiment.processor.slots is not None or folder is None:
+        return experiment
+    try:
+        path = Actors.of(folder).processor / _PROCESSOR_FILE
+        (stream,) = json.loads(path.read_text(encoding="utf-8"))["streams"]
+        modality = str(stream["modality"])
+    except (OSError, ValueError, KeyError, TypeError):  # whoever needs it will say so
+        return experiment
+    logger.info("data.dataset_type: %s2text, as in %s", modality, folder)
+    data = experiment.data.model_copy(update={"dataset_type": f"{modality}2text"})
+    return experiment.model_copy(update={"data": data})
 
 
 def missing_steps(experiment: Experiment, folder: Path) -> frozenset[Step]:

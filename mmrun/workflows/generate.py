@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmrun.checkpoints.found import Found
 from mmrun.checkpoints.policy import Lineage, Saved, superseded
-from mmrun.checkpoints.reference import LATEST, Reference
+from mmrun.checkpoints.reference import LATEST, Reference, parse
 from mmrun.config.loading import Override
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import CheckpointError, ConfigError, StopRequested
 from mmrun.provenance.data import data_version
 from mmrun.tracking import launcher, orphan
+from mmrun.tracking.run_file import read_run_file
 from mmrun.training.metrics import check_metrics
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.actors import Actors, missing_steps
+from mmrun.workflows.actors import Actors, missing_steps, with_modality
 from mmrun.workflows.beginning import archive
 from mmrun.workflows.generation_identity import rows_identity
 from mmrun.workflows.generation_run import GenerationRun
@@ -76,9 +77,28 @@ def generate(request: GenerateRequest) -> str:
     if launcher.under_wrapper():
         orphan.stop_with_wrapper()
     with _stoppable():
-        place = find_place(request, offline=request.offline)
+        place = find_place(_complete(request), offline=request.offline)
         _check(place.experiment, request.split)
         return _generate(place, request)
+
+
+def _complete(request: GenerateRequest) -> GenerateRequest:
+    """Say what the file does not: the folder that the checkpoint lies in, and the modality."""
+    experiment, folder = request.experiment, request.output_dir
+    if experiment is None:
+        return request
+    if folder is None and experiment.training.output_dir is None:
+        folder = _folder_of(parse(request.reference or ""))
+    experiment = with_modality(experiment, output_dir=folder, setup_path=request.setup_path)
+    return replace(request, experiment=experiment, output_dir=folder)
+
+
+def _folder_of(reference: Reference | None) -> Path | None:
+    """Return the output folder around a checkpoint, if there is a run in it."""
+    if reference is None or reference.path is None:
+        return None
+    folder = reference.path.absolute().parent.parent
+    return folder if read_run_file(folder) is not None else None
 
 
 def _generate(place: Place, request: GenerateRequest) -> str:

@@ -13,7 +13,7 @@ from mmrun.config.schema import Experiment, Split
 from mmrun.errors import ConfigError
 from mmrun.progress import hide_library_bars
 from mmrun.training.processes import Leader
-from mmrun.workflows.actors import Actors, missing_steps
+from mmrun.workflows.actors import Actors, actors_folder, missing_steps
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.place import Place
 from mmrun.workflows.setup import run_setup
@@ -207,13 +207,9 @@ def load_recipe(ingredients: Ingredients, *, arguments: Any) -> Recipe:
 
 def setup_folder(place: Place, setup_path: Path | None) -> Path:
     """Return where the actors are, or are to be made."""
-    experiment = place.experiment
-    own = place.output_dir / "setup"
-    if setup_path is not None:
-        return setup_path
-    others = (experiment.setup.output_dir, experiment.training.output_dir)
-    candidates = [own, *(folder / "setup" for folder in others if folder is not None)]
-    return next((folder for folder in candidates if folder.is_dir()), own)
+    own = place.output_dir
+    found = actors_folder(place.experiment, output_dir=own, setup_path=setup_path)
+    return found or own / "setup"
 
 
 def _own(beginning: Beginning) -> bool:

@@ -19,6 +19,7 @@ from mmrun.training.processes import Leader
 from mmrun.training.refused import refuse_impossible
 from mmrun.training.stopping import StopWish, TimeOver, limited, said_in_words
 from mmrun.training.unused import say_unused
+from mmrun.workflows.actors import with_modality
 from mmrun.workflows.beginning import begin
 from mmrun.workflows.closing import LEAST_S
 from mmrun.workflows.ending import deliver_ending
@@ -64,6 +65,7 @@ def train(request: TrainRequest) -> str:
         StopRequested: a signal asked to stop; the last step is saved.
         MmrunError: whatever a user can repair, with its exit code.
     """
+    request = _complete(request)
     leader = Leader.of_this_launch()
     if launcher.under_wrapper() or leader.several:
         orphan.stop_with_wrapper()
@@ -80,6 +82,15 @@ def train(request: TrainRequest) -> str:
             ExitStack() as held,
         ):
             return _train(place, request, wish=wish, held=held, leader=leader)
+
+
+def _complete(request: TrainRequest) -> TrainRequest:
+    if request.experiment is None:
+        return request
+    experiment = with_modality(
+        request.experiment, output_dir=request.output_dir, setup_path=request.setup_path
+    )
+    return replace(request, experiment=experiment)
 
 
 def _find_place(request: TrainRequest) -> Place:

@@ -356,6 +356,18 @@ def test_an_output_folder_can_be_named(project: Project, tmp_path: Path) -> None
 # What is needed
 
 
+def test_the_folder_of_a_checkpoint_is_enough_where_the_file_names_none(project: Project) -> None:
+    text = EXPERIMENT.replace("  output_dir: out\n", "").replace(
+        "  dataset_type: features2text\n", ""
+    )
+    (project.folder / "bare.yaml").write_text(text)
+    best = "out/train/checkpoint-best"
+
+    said = project.generate("--model_name_or_path", best, config="bare.yaml")
+
+    assert f"predictions in {project.folder / 'out/generate'}" in said
+
+
 def test_a_run_is_enough_where_there_is_nothing_but_the_data(
     project: Project, tmp_path: Path
 ) -> None:

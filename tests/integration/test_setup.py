@@ -13,7 +13,7 @@ from mmrun.data.dataset import load_dataset_actor
 from mmrun.data.processor import load_processor
 from mmrun.errors import ConfigError, DataError, PluginError, UsageError
 from mmrun.models.build import load_model
-from mmrun.workflows.actors import STEPS, Actors, missing_steps, read_actors
+from mmrun.workflows.actors import STEPS, Actors, missing_steps, read_actors, with_modality
 from mmrun.workflows.setup import run_setup, setup_command
 
 HEADER = "signal\toutput\n"
@@ -81,6 +81,25 @@ def test_the_paths_in_actors_paths_are_relative(project: Path) -> None:
     actors = made(project)
 
     assert str(project) not in (actors.folder / "actors_paths.yaml").read_text()
+
+
+def test_what_setup_was_told_of_the_modality_holds_where_the_file_says_nothing(
+    project: Path,
+) -> None:
+    made(project)
+    told = experiment(project)
+    unsaid = experiment(project, data={"dataset_type": None})
+
+    found = with_modality(unsaid, output_dir=project / "out", setup_path=None)
+
+    assert found == told
+    assert not missing_steps(found, project / "out/setup")
+
+
+def test_without_a_setup_the_modality_stays_unknown(project: Path) -> None:
+    unsaid = experiment(project, data={"dataset_type": None})
+
+    assert with_modality(unsaid, output_dir=project / "out", setup_path=None) == unsaid
 
 
 def test_setup_twice_gives_the_same_bytes(project: Path) -> None:
