@@ -101,7 +101,8 @@ def _is_old(name: str, given: Mapping[str, Any], *, kind: str) -> bool:
 
 
 def _name_unused(names: Sequence[str], *, key: str) -> None:
-    generating = [name for name in names if name in generation_names()]
+    writes = key == "model.backbone_config"
+    generating = [name for name in names if writes and name in generation_names()]
     others = [name for name in names if name not in generating]
     if others:
         logger.warning("%s: without effect in transformers 5: %s", key, ", ".join(others))
