@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DigitKind = Literal["features", "images", "video"]
 ROWS: Mapping[Split, int] = {"train": 2000, "validation": 200, "test": 200}
-VIDEO_ROWS: Mapping[Split, int] = {"train": 800, "validation": 100, "test": 100}
+VIDEO_ROWS: Mapping[Split, int] = {"train": 1000, "validation": 100, "test": 100}
 SIDE = 32
 """Width and height of a video."""
 FPS = 25
@@ -31,6 +31,8 @@ _LENGTHS = (2, 5)
 _ON_VIEW = (3, 5)
 """For how many frames a digit is shown."""
 _ENLARGED = 3
+_ASIDE = 1
+"""By how many pixels a digit lies beside the middle, apart from its motion."""
 _BRIGHTEST = 255
 _QUALITY = {"qscale": "2", "flags": "+bitexact"}
 
@@ -114,10 +116,10 @@ def _as_video(shares: "Digits", *, chance: random.Random) -> bytes:
     for digit in _as_bytes(shares):
         large = np.kron(digit, np.ones((_ENLARGED, _ENLARGED), dtype=np.uint8))
         room = SIDE - len(large)
-        top, left = chance.randint(0, room), chance.randint(room // 2, room)
+        top, left = (room // 2 + chance.randint(-_ASIDE, _ASIDE) for _ in range(2))
         for moved in range(chance.randint(*_ON_VIEW)):
             frame = np.zeros((SIDE, SIDE), dtype=np.uint8)
-            at = max(left - moved, 0)
+            at = left + _ON_VIEW[1] // 2 - moved
             frame[top : top + len(large), at : at + len(large)] = large
             frames.append(frame)
     return _encoded(np.stack(frames))
