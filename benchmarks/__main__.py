@@ -6,7 +6,18 @@ import sys
 
 from benchmarks.place import machine, workplace
 
-NAMES = ("stall", "whole", "transfer", "frozen", "latest", "resume", "steps", "points", "long_run")
+NAMES = (
+    "stall",
+    "whole",
+    "transfer",
+    "frozen",
+    "latest",
+    "resume",
+    "steps",
+    "points",
+    "long_run",
+    "modalities",
+)
 
 
 def main() -> None:

@@ -69,6 +69,8 @@ class Kind:
     """The settings of multimodalhugs, where other ones mean the same."""
     feature_size: int = 64
     extracted: bool = False
+    batch: int = 32
+    """Of large signals fewer make a batch."""
 
 
 def kinds(folder: Path, *, tokenize: Callable[[str], Any]) -> list[Kind]:
@@ -162,6 +164,7 @@ def _rendered() -> Kind:
     settings = {"font_path": path, "width": _SIDE, "height": _SIDE, "normalize_image": False}
     return Kind(
         name="text drawn, 224 x 224",
+        batch=8,
         modality="image",
         library="Pillow",
         signals=texts(100),
@@ -190,6 +193,7 @@ def _signs(processor: Path) -> Kind:
 
     return Kind(
         name="SignWriting, 1 to 3 signs, 224 x 224",
+        batch=8,
         modality="signwriting",
         library="`signwriting`, transformers",
         signals=[" ".join(random.choice(_SIGNS, random.integers(1, 4))) for _ in range(100)],
@@ -260,6 +264,7 @@ def _videos(folder: Path, processor: Path) -> Kind:
 
     return Kind(
         name="video of 16 to 22 frames, 250 x 250",
+        batch=4,
         modality="video",
         library="PyAV, transformers",
         signals=names,
