@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mmrun.cli.main import run as mmrun
+from mmrun.errors import DataError
 from mmrun.tracking.mlflow_store import MlflowStore
 from mmrun.tracking.run_file import RunFile, write_run_file
 from tests.mlflow_server import free_port, mlflow_server
@@ -255,6 +256,27 @@ def test_an_experiment_file_that_cannot_be_used_is_told(
 
     assert (clinic.code, found["verdict"]) == (code, verdict)
     assert f"{name}:2: training.lerning_rate" in found["fact"]
+
+
+def test_a_table_that_setup_would_refuse_is_told(clinic: Clinic) -> None:
+    (clinic.folder / "train.tsv").write_text("video\ttext\na.mp4\tone\n", encoding="utf-8")
+    (clinic.folder / "params.yaml").write_text(
+        """\
+data: {train_metadata_file: train.tsv}
+processor:
+  slots:
+    - {processor_class: VideoModalityProcessor, output_data_key: input_frames,
+       column_map: {clip: signal}}
+    - {processor_class: TextModalityProcessor, output_data_key: labels, is_label: true,
+       processor_kwargs: {role: target}, column_map: {text: target}}
+""",
+        encoding="utf-8",
+    )
+
+    found = clinic.one("data")
+
+    assert clinic.code == DataError.exit_code
+    assert "train.tsv:1: clip: the column is missing; there are video, text" in found["fact"]
 
 
 def test_what_dvc_knows_of_the_data_is_told(clinic: Clinic) -> None:

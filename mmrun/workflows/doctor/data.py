@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmrun.config.schema import SPLITS
-from mmrun.errors import DataError
+from mmrun.config.schema import SPLITS, Split
+from mmrun.data.manifest import read_manifest
+from mmrun.data.pipeline import resolve_pipeline
+from mmrun.errors import DataError, MmrunError
 from mmrun.provenance.data import without_dvc
 from mmrun.provenance.source import source_state
 from mmrun.workflows.doctor.finding import Finding, fail, failed, ok, warn
@@ -33,9 +35,10 @@ def experiment_file(patient: Patient) -> Iterator[Finding]:
 
 
 def manifests(patient: Patient) -> Iterator[Finding]:
-    """Say whether the data is there."""
-    found = [path for split in SPLITS if (path := patient.experiment.data.manifest(split))]
-    missing = [str(path) for path in found if not path.is_file()]
+    """Say whether the data is there, and whether its tables can be read with these settings."""
+    data = patient.experiment.data
+    found = {split: path for split in SPLITS if (path := data.manifest(split))}
+    missing = [str(path) for path in found.values() if not path.is_file()]
     if missing:
         yield fail(
             f"not there: {', '.join(missing)}",
@@ -43,7 +46,29 @@ def manifests(patient: Patient) -> Iterator[Finding]:
             exit_code=DataError.exit_code,
         )
     elif found:
-        yield ok(", ".join(map(str, found)))
+        yield from _tables(patient, found)
+
+
+def _tables(patient: Patient, found: Mapping[Split, Path]) -> Iterator[Finding]:
+    processor, data = patient.experiment.processor, patient.experiment.data
+    if processor.slots is None and (processor.pipeline or data.dataset_type) is None:
+        yield warn(
+            f"{', '.join(map(str, found.values()))}: of which modality is not said",
+            "write data.dataset_type, or give --modality to setup and train",
+        )
+        return
+    try:
+        pipeline = resolve_pipeline(processor, data=data)
+    except MmrunError as error:
+        yield failed(error)
+        return
+    for split, path in found.items():
+        try:
+            rows = read_manifest(path, split=split, columns=pipeline.columns)
+        except DataError as error:
+            yield failed(error)
+        else:
+            yield ok(f"{path}: {len(rows):,} rows of {' and '.join(pipeline.modalities)}")
 
 
 def dvc(patient: Patient) -> Iterator[Finding]:

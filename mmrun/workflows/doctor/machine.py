@@ -3,12 +3,14 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from mmrun.errors import PluginError
+from mmrun.data.pipeline import resolve_pipeline
+from mmrun.errors import ConfigError, PluginError
 from mmrun.modalities.base import GROUP, load_modality, modality_name
 from mmrun.workflows.checkpoints.sizes import in_words
 from mmrun.workflows.doctor.finding import Finding, fail, ok, warn
@@ -35,6 +37,8 @@ def plug_ins(patient: Patient) -> Iterator[Finding]:
         for one in (experiment.data.dataset_type, experiment.processor.pipeline)
         if one is not None
     }
+    with suppress(ConfigError):  # which is told of the data
+        wanted |= set(resolve_pipeline(experiment.processor, data=experiment.data).modalities)
     names = {entry.name for entry in entry_points(group=GROUP)}
     loaded, absent = [], []
     for name in sorted(names | wanted):
