@@ -1,7 +1,7 @@
 """The tokens that an experiment adds to its tokenizer: a list with commas, or a file of lines."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmrun.errors import ConfigError
@@ -15,14 +15,16 @@ _SHOWN = 10
 def new_tokens(vocabulary: str) -> list[str]:
     """Return the tokens of a list with commas, or of a file with one a line, each once.
 
-    What looks like a mistake is said: a token that is there twice, or several tokens in one line.
+    In a file the first word of a line is the token, so that a dictionary with counts is one, too.
+    What looks like a mistake is said: a token that is there twice, or several in one line.
     """
     if not vocabulary.strip():
         return []
     lines = _vocabulary_lines(vocabulary)
     places: dict[str, list[int]] = {}
     for number, line in enumerate(lines or vocabulary.split(","), start=1):
-        if token := line.strip():
+        token = (line.split() or [""])[0] if lines else line.strip()
+        if token:
             places.setdefault(token, []).append(number)
     twice = [
         f"{token} ({'lines' if lines else 'places'} {', '.join(map(str, where))})"
@@ -35,7 +37,7 @@ def new_tokens(vocabulary: str) -> list[str]:
     if lines and not places:
         logger.warning("%s: holds no token", source)
     if lines:
-        _suspect_lists(places, source=source)
+        _suspect_lists(lines, source=source)
     return list(places)
 
 
@@ -73,11 +75,16 @@ def _names_place(vocabulary: str) -> bool:
     return "/" in vocabulary[:-1] and Path(vocabulary).parent.is_dir()
 
 
-def _suspect_lists(places: Mapping[str, Sequence[int]], *, source: str) -> None:
-    several = [f"{token!r} (line {where[0]})" for token, where in places.items() if "," in token]
+def _suspect_lists(lines: Sequence[str], *, source: str) -> None:
+    """Warn of lines that may be meant as several tokens; a count behind the token is none."""
+    several = []
+    for number, line in enumerate(lines, start=1):
+        token, _, rest = line.strip().partition(" ")
+        if "," in token or not (rest.strip() or "0").isdigit():
+            several.append(f"{line.strip()!r} (line {number})")
     if several:
         logger.warning(
-            "%s: a line is one token, with its commas and spaces: %s", source, some(several)
+            "%s: the first word of a line is one token, with its commas: %s", source, some(several)
         )
 
 

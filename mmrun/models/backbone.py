@@ -40,8 +40,13 @@ def longest_output(section: ModelSection, *, backbone: Any) -> int:
     return said
 
 
-def backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    """Return the configuration of a backbone that starts from nothing, sized for the tokenizer."""
+def backbone_config(
+    section: ModelSection, *, tokenizer: PreTrainedTokenizerBase, new_tokens: Collection[str] = ()
+) -> PreTrainedConfig:
+    """Return the configuration of a backbone that starts from nothing, sized for the tokenizer.
+
+    A ``vocab_size`` that is given may be the tokenizer's without ``new_tokens``.
+    """
     with refusing("model.backbone_type", hint="m2m_100, bart, mbart, t5, ... of transformers"):
         defaults = AutoConfig.for_model(section.backbone_type)
     given = own_keys(section, known=defaults)
@@ -56,6 +61,8 @@ def backbone_config(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -
         ids["forced_eos_token_id"] = tokenizer.eos_token_id  # its default is that of one vocabulary
     with refusing("model.backbone_config"):
         config = AutoConfig.for_model(section.backbone_type, **{**ids, **given})
+    if 0 < len(tokenizer) - config.vocab_size <= len(new_tokens):
+        config.vocab_size = len(tokenizer)
     if config.vocab_size < len(tokenizer):
         raise ConfigError(
             f"model.backbone_config.vocab_size: is {config.vocab_size}, the tokenizer has "

@@ -61,8 +61,11 @@ def build_model(
     register_models()
     streams = plan_streams(section, inputs=inputs)
     backbone = pretrained_backbone(section, tokenizer=tokenizer, new_tokens=new_tokens)
+    made = backbone.config if backbone else None
+    if made is None:
+        made = backbone_config(section, tokenizer=tokenizer, new_tokens=new_tokens)
     config = MultimodalEmbedderConfig(
-        backbone_config=backbone.config if backbone else backbone_config(section, tokenizer),
+        backbone_config=made,
         **plan_keys(streams, inputs=inputs),
         cache_frozen_mb=section.cache_frozen_mb,
         attention=(section.backbone_config or {}).get(ATTENTION),

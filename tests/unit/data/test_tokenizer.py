@@ -59,6 +59,16 @@ def test_new_tokens_come_from_a_file_too(tmp_path: Path) -> None:
     assert new_tokens(str(path)) == ["__de__", "__en__"]
 
 
+def test_a_dictionary_with_counts_is_a_file_of_tokens(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens.txt"
+    path.write_text("__de__ 1\n__en__ 20\n")
+
+    assert new_tokens(str(path)) == ["__de__", "__en__"]
+    assert caplog.text == ""
+
+
 def test_a_missing_file_of_tokens_is_not_a_token(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"new_vocabulary: there is no file .*gone\.txt"):
         new_tokens(str(tmp_path / "gone.txt"))

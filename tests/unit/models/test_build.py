@@ -260,3 +260,18 @@ def test_the_backbone_may_say_how_long_outputs_are(pretrained: Path) -> None:
         pretrained_backbone=str(pretrained), backbone_config=None, use_backbone_max_length=True
     )
     assert read.generation_config.max_length == 30
+
+
+def test_a_vocabulary_size_may_be_that_without_the_new_tokens() -> None:
+    extended = tokenizer()
+    size = len(extended)
+    new = extend_tokenizer(extended, "__de__,__en__")
+
+    built = build_model(
+        section(backbone_config={**M2M, "vocab_size": size}),
+        tokenizer=extended,
+        new_tokens=new,
+        seed=1,
+    )
+
+    assert built.config.vocab_size == size + 2
