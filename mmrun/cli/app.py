@@ -174,14 +174,15 @@ def train(
     assignments: Assignments = None,
 ) -> None:
     """Train, or go on with the run that was interrupted."""
-    from mmrun.cli.experiment import experiment_of, overrides_of
+    from mmrun.cli.experiment import experiment_of, overrides_of, setup_of
 
     options = {
         "task": task,
         "data.dataset_type": modality,
         "training.output_dir": None if output_dir is None else str(output_dir),
     }
-    overrides = overrides_of(context.obj, assignments=assignments, options=options)
+    settings, setup_path = setup_of(context.obj, setup_path=setup_path)
+    overrides = overrides_of(settings, assignments=assignments, options=options)
     experiment = experiment_of(config_path, overrides=overrides)
 
     from mmrun.workflows.train import TrainRequest
@@ -237,7 +238,7 @@ def generate(
     assignments: Assignments = None,
 ) -> None:
     """Translate a split with a trained model, and score it; again goes on where it was stopped."""
-    from mmrun.cli.experiment import experiment_of, one_reference, overrides_of
+    from mmrun.cli.experiment import experiment_of, one_reference, overrides_of, setup_of
 
     options = {
         "task": task,
@@ -246,7 +247,8 @@ def generate(
         "training.metric_name": metric_name,
         "training.per_device_eval_batch_size": batch_size,
     }
-    overrides = overrides_of(context.obj, assignments=assignments, options=options)
+    settings, setup_path = setup_of(context.obj, setup_path=setup_path)
+    overrides = overrides_of(settings, assignments=assignments, options=options)
     reference = one_reference(model_name_or_path, resume_from_checkpoint)
     experiment = experiment_of(config_path, overrides=overrides)
 

@@ -14,6 +14,28 @@ _SOURCES = {
 }
 """Options whose name is not the one of the key that they set."""
 
+_ACTORS = {
+    "data.dataset_dir": "dataset",
+    "model.model_name_or_path": "model",
+    "processor.processor_name_or_path": "processor",
+}
+"""Options that name an actor, and the folder that setup gives it."""
+
+
+def setup_of(
+    settings: Sequence[Setting], *, setup_path: Path | None
+) -> tuple[Sequence[Setting], Path | None]:
+    """Take actors of one setup that are named one by one for the folder that they lie in.
+
+    Those of several folders stay among the settings, where they are refused.
+    """
+    named = {given.key: Path(given.text) for given in settings if given.key in _ACTORS}
+    folders = {path.parent for path in named.values()}
+    as_setup_does = all(path.name == _ACTORS[key] for key, path in named.items())
+    if setup_path is not None or len(folders) != 1 or not as_setup_does:
+        return settings, setup_path
+    return [given for given in settings if given.key not in named], folders.pop()
+
 
 def overrides_of(
     settings: Sequence[Setting],
