@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 DigitKind = Literal["features", "images", "video"]
 ROWS: Mapping[Split, int] = {"train": 2000, "validation": 200, "test": 200}
-VIDEO_ROWS: Mapping[Split, int] = {"train": 1000, "validation": 100, "test": 100}
+VIDEO_ROWS: Mapping[Split, int] = {"train": 1500, "validation": 100, "test": 100}
 SIDE = 32
 """Width and height of a video."""
 FPS = 25
 
 _SHARES: Mapping[Split, float] = {"train": 0.84, "validation": 0.08, "test": 0.08}
 _DARKEST = 16
-_LENGTHS = (2, 5)
+_LENGTHS: Mapping[DigitKind, tuple[int, int]] = {
+    "features": (2, 5),
+    "images": (2, 5),
+    "video": (2, 4),
+}
 _ON_VIEW = (3, 5)
 """For how many frames a digit is shown."""
 _ENLARGED = 3
@@ -38,7 +42,7 @@ _QUALITY = {"qscale": "2", "flags": "+bitexact"}
 
 
 def digit_samples(kind: DigitKind, *, seed: int) -> Samples:
-    """Yield sequences of two to five digits; no picture of a digit is in two splits."""
+    """Yield sequences of digits; no picture of a digit is in two splits."""
     pixels, labels = _digits()
     chance = random.Random(seed)
     if kind == "video":
@@ -49,7 +53,7 @@ def digit_samples(kind: DigitKind, *, seed: int) -> Samples:
     for split, pool in _pools(len(labels), chance=chance).items():
         dealt = _dealt(pool, chance=chance)
         for _ in range(rows[split]):
-            chosen = list(islice(dealt, chance.randint(*_LENGTHS)))
+            chosen = list(islice(dealt, chance.randint(*_LENGTHS[kind])))
             yield (
                 split,
                 Sample(

@@ -42,9 +42,3 @@ def test_a_digit_moves_while_it_is_on_view(videos: Sequence[Sample]) -> None:
 def test_the_seed_decides_the_bytes_of_a_video(videos: Sequence[Sample]) -> None:
     assert first_videos() == videos
     assert first_videos(seed=1) != videos
-
-
-def test_videos_say_what_features_of_the_same_seed_say(videos: Sequence[Sample]) -> None:
-    features = [sample for _, sample in islice(digit_samples("features", seed=0), len(videos))]
-
-    assert [video.output for video in videos] == [sample.output for sample in features]
