@@ -10,8 +10,8 @@ from typing import Any
 
 _ENDING = "_path"
 _FOLDER = "enclosed"
-_PATTERNS = ("*preprocessor_config.json", "processor_config.json")
-"""Of a folder, what a processor of images or videos is read from; weights stay where they are."""
+_LARGEST = 1 << 20
+"""Of a folder, what is larger stays where it is: weights, which no processor is read from."""
 
 
 def files_named_in(settings: Mapping[str, Any]) -> dict[str, Path]:
@@ -43,7 +43,7 @@ def _copy(path: Path, *parts: str, to: Path) -> Path:
         shutil.copyfile(path, copy)
         return copy
     copy.mkdir(parents=True, exist_ok=True)
-    for pattern in _PATTERNS:
-        for file in path.glob(pattern):
+    for file in path.iterdir():
+        if file.is_file() and file.stat().st_size <= _LARGEST:
             shutil.copyfile(file, copy / file.name)
     return copy

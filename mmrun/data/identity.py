@@ -22,35 +22,18 @@ _SMALL = 2**20
 def identity_digest(modality: Modality, identity: Mapping[str, Any]) -> bytes:
     """Return a digest that differs wherever ``modality`` might load other values.
 
-    It covers ``identity``, the content of the files that are named there (a font, the folder of an
-    image processor), the code beside the modality, and the versions of what it decodes with.
+    It covers ``identity``, the code beside the modality, and the versions of what it decodes with.
+    A file that decides values (a font) stands in ``identity`` by its content.
     """
     kind = type(modality)
     parts = {
         "format": _FORMAT,
         "class": f"{kind.__module__}:{kind.__qualname__}",
         "identity": identity,
-        "files": {text: content_of(Path(text)) for text in sorted(set(_names_in(identity)))},
         "code": _code(kind),
         "versions": _versions(kind),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).digest()
-
-
-def _names_in(value: Any) -> Iterator[str]:
-    """Return the texts in ``value`` that name a file or a folder."""
-    if isinstance(value, str | Path):
-        try:
-            if str(value) and Path(value).expanduser().exists():
-                yield str(value)
-        except (OSError, ValueError):  # a text, not a name
-            return
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _names_in(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _names_in(part)
 
 
 def content_of(path: Path) -> Any:

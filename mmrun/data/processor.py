@@ -47,9 +47,9 @@ class Stream:
         modality = load_modality(self.modality)({**self.settings, **self.files}, model=model)
         if cache is None:
             return modality
-        return cached(modality, data=cache, identity=self._identity())
+        return cached(modality, data=cache, identity=self.identity())
 
-    def _identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Return what decides the values, wherever the files that are named lie."""
         contents = {key: content_of(path) for key, path in self._files().items()}
         of = {key: getattr(self, key) for key in ("modality", "feature_size", "extracted")}

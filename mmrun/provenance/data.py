@@ -45,8 +45,8 @@ def data_version(experiment: Experiment, *, cache: Path | None = None) -> str:
     manifests: dict[str, Path] = {
         split: _absolute(path) for split in SPLITS if (path := experiment.data.manifest(split))
     }
-    names = _signal_columns(experiment)
-    named = {split: _files_named_by(path, columns=names) for split, path in manifests.items()}
+    names = signal_columns(experiment)
+    named = {split: files_named_by(path, columns=names) for split, path in manifests.items()}
     files = {*manifests.values(), *(file for names in named.values() for file in names.values())}
     digests = _Digester(cache)
     digests.compute(files)
@@ -77,7 +77,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def _signal_columns(experiment: Experiment) -> frozenset[str]:
+def signal_columns(experiment: Experiment) -> frozenset[str]:
     """Return the columns that may name files; in slots any column may be a signal's."""
     columns = {"signal"}
     for slot in experiment.processor.slots or ():
@@ -85,7 +85,7 @@ def _signal_columns(experiment: Experiment) -> frozenset[str]:
     return frozenset(columns)
 
 
-def _files_named_by(manifest: Path, *, columns: Collection[str]) -> dict[str, Path]:
+def files_named_by(manifest: Path, *, columns: Collection[str]) -> dict[str, Path]:
     """Return the existing files in ``columns``, by the name written there."""
     try:
         lines = manifest.read_text(encoding="utf-8-sig").split("\n")

@@ -12,9 +12,18 @@ from mmrun.data.collator import IGNORED, Collator
 from mmrun.data.dataset import SampleDataset
 from mmrun.data.processor import MultimodalProcessor
 from mmrun.errors import ConfigError
+from mmrun.models.configuration import InputSpec
 from mmrun.training.metrics import check_metrics, score
 
 Metrics = Callable[[Any], dict[str, float]]
+
+
+def inputs_of(processor: MultimodalProcessor) -> list[InputSpec]:
+    """Return what a model for this processor reads."""
+    return [
+        InputSpec(name=stream.name, mask=stream.mask, tokens=stream.tokens)
+        for stream in processor.inputs
+    ]
 
 
 def collator(processor: MultimodalProcessor, *, data: DataSection) -> Collator:

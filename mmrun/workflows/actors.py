@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 from mmrun.config.schema import SPLITS, DataSection, Experiment, Split
 from mmrun.data.enclosed import files_named_in
 from mmrun.data.pipeline import InputSlot, Pipeline, resolve_pipeline
-from mmrun.errors import ConfigError, UsageError
+from mmrun.errors import ConfigError, DataError, UsageError
 from mmrun.files import sha256
+from mmrun.provenance.data import files_named_by, signal_columns
 
 logger = logging.getLogger(__name__)
 
@@ -133,27 +134,48 @@ def fingerprints(experiment: Experiment) -> dict[Step, str]:
     model, data = experiment.model, experiment.data
     signals = [_signal(slot, experiment=experiment) for slot in pipeline.inputs]
     manifests = {split: _digest(path) for split, path in manifest_paths(experiment).items()}
+    learnt = [manifests, pipeline.columns]
     tokens = [
-        _folder_digest(pipeline.tokenizer_path) if pipeline.tokenizer_path else manifests,
+        _folder_digest(pipeline.tokenizer_path) if pipeline.tokenizer_path else learnt,
         pipeline.new_vocabulary,
         _digest(Path(pipeline.new_vocabulary or "").expanduser()),
     ]
-    limits = [data.max_frames, data.min_frames, data.max_length]
+    limits = [data.max_frames, data.min_frames, data.max_length, data.on_bad_sample]
     counted = tokens if _counts_tokens(pipeline, data=data) else None
-    streams = [slot.name for slot in pipeline.inputs]
-    pretrained = [section.pretrained_feature_extractor for section in map(model.stream, streams)]
+    streams = [(slot.name, slot.mask, slot.modality) for slot in pipeline.inputs]
+    pretrained = [model.stream(name).pretrained_feature_extractor for name, *_ in streams]
     backbones = [
         _folder_digest(name)
         for name in (model.pretrained_backbone, *pretrained)
         if name is not None
     ]
     return {
-        "dataset": _canonical_digest([manifests, limits, counted, signals, pipeline.columns]),
+        "dataset": _canonical_digest(
+            [manifests, _sizes(experiment), limits, counted, signals, pipeline.columns]
+        ),
         "processor": _canonical_digest([tokens, signals, pipeline.texts]),
         "model": _canonical_digest(
             [model.model_dump(mode="json"), streams, backbones, tokens, experiment.setup.seed]
         ),
     }
+
+
+def _sizes(experiment: Experiment) -> Mapping[Split, str]:
+    """Return a digest of the sizes of the files that each manifest names.
+
+    A file that was repaired or made anew is measured again then. Times would differ from machine to
+    machine, and make what DVC keeps look changed; contents would have to be read.
+    """
+    columns = signal_columns(experiment)
+    found: dict[Split, str] = {}
+    for split, manifest in manifest_paths(experiment).items():
+        try:
+            named = files_named_by(manifest, columns=columns)
+        except DataError:  # what reads the manifest says what is wrong with it
+            continue
+        sizes = sorted((name, path.stat().st_size) for name, path in named.items())
+        found[split] = _canonical_digest(sizes)
+    return found
 
 
 def _counts_tokens(pipeline: Pipeline, *, data: DataSection) -> bool:

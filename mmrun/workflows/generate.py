@@ -104,7 +104,8 @@ def _folder_of(reference: Reference | None) -> Path | None:
 def _generate(place: Place, request: GenerateRequest) -> str:
     split = request.split
     chosen = _choose(place)
-    actors = _actors(place, request.setup_path, own=chosen.found.manifest is not None)
+    own = chosen.folder if chosen.found.manifest is not None else None
+    actors = _actors(place, request.setup_path, own=own)
     data = data_version(place.experiment, cache=place.output_dir / ".digests.json")
     key = rows_identity(place.experiment, chosen.found, data=data, split=split)
     with kept_rows(place.output_dir / KEPT / f"{chosen.name}.{key}") as kept:
@@ -199,11 +200,14 @@ def _name(found: Found, lineage: Lineage) -> str:
     return f"checkpoint-{found.step}" + (f".a{manifest.attempt}" if dead else "")
 
 
-def _actors(place: Place, setup_path: Path | None, *, own: bool) -> Actors:
-    """Return the actors; the model is in the checkpoint, and in one of mmrun's the processor."""
+def _actors(place: Place, setup_path: Path | None, *, own: Path | None) -> Actors:
+    """Return the actors; the model is in the checkpoint, and in one of mmrun's the processor.
+
+    ``own`` is the folder of a checkpoint of mmrun's.
+    """
     folder = setup_folder(place, setup_path)
-    needed = {"dataset"} if own else {"dataset", "processor"}
+    needed = {"dataset", "processor"} if own is None else {"dataset"}
     missing = missing_steps(place.experiment, folder) & needed
     if missing:
-        run_setup(place.experiment, folder=folder, steps=missing)
+        run_setup(place.experiment, folder=folder, steps=missing, read_with=own)
     return Actors.of(folder)

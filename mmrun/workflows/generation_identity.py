@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmrun import __version__
 from mmrun.checkpoints.found import Found
 from mmrun.config.loading import plain
 from mmrun.config.schema import Experiment, Split
+from mmrun.data.pipeline import resolve_pipeline
 
 _DECIDING = (
     "max_frames",
@@ -64,6 +66,7 @@ def _deciding(experiment: Experiment, checkpoint: str, *, data: str, split: Spli
         generation,
         data,
         {key: rows.get(key) for key in _DECIDING},
+        asdict(resolve_pipeline(experiment.processor, data=experiment.data).columns),
         {key: given[key] for key in names if key in given},
     ]
 

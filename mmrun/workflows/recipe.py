@@ -224,13 +224,14 @@ def _changed(beginning: Beginning, *sections: str) -> bool:
 def _actors(beginning: Beginning, *, setup_path: Path | None) -> Actors:
     folder = setup_folder(beginning.place, setup_path)
     missing = missing_steps(beginning.place.experiment, folder)
+    read_with = None
     if _own(beginning):
-        kept = {"model"}
+        missing -= {"model"}
         if not _changed(beginning, "processor", "model"):
-            kept |= {"processor"}
-        missing -= kept
+            missing -= {"processor"}
+            read_with = beginning.checkpoint
     if missing:
-        run_setup(beginning.place.experiment, folder=folder, steps=missing)
+        run_setup(beginning.place.experiment, folder=folder, steps=missing, read_with=read_with)
     return Actors.of(folder)
 
 
@@ -245,6 +246,7 @@ def _processor(ingredients: Ingredients) -> "MultimodalProcessor":
 
 def _model(ingredients: Ingredients, processor: "MultimodalProcessor") -> Any:
     from mmrun.models.build import build_model, load_model
+    from mmrun.tasks.translation import inputs_of
     from mmrun.training.fit import load_weights
 
     experiment, checkpoint = ingredients.experiment, ingredients.checkpoint
@@ -258,6 +260,7 @@ def _model(ingredients: Ingredients, processor: "MultimodalProcessor") -> Any:
             tokenizer=processor.tokenizer,
             new_tokens=processor.new_tokens,
             seed=experiment.setup.seed,
+            inputs=inputs_of(processor),
         )
     else:
         return load_model(checkpoint)

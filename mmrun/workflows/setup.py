@@ -85,8 +85,12 @@ def run_setup(
     folder: Path,
     steps: Collection[Step] = STEPS,
     rebuild_dataset: bool = False,
+    read_with: Path | None = None,
 ) -> Actors:
     """Make those of ``steps`` that ``folder`` lacks or has from something else.
+
+    ``read_with`` is the processor of a checkpoint that the data set is for: files that the
+    settings name lie with it, wherever the settings say.
 
     Nothing is written before everything was made, so a mistake in the file or in the data leaves
     the folder as it was.
@@ -101,16 +105,19 @@ def run_setup(
     for step in STEPS:
         if step in steps and step not in todo:
             logger.info("%s: up to date in %s", step, actors.place(step))
-    for made in _make(experiment, actors=actors, todo=todo) if todo else ():
+    plan = _Plan.of(experiment, read_with=read_with) if todo else None
+    for made in _make(plan, actors=actors, todo=todo, wanted=wanted) if plan else ():
         _write(made, actors=actors, origin=wanted[made.step])
     if all(actors.place(step).is_dir() for step in STEPS):
         _write_actors(actors)
     return actors
 
 
-def _make(experiment: Experiment, *, actors: Actors, todo: Collection[Step]) -> list[Made]:
+def _make(
+    plan: "_Plan", *, actors: Actors, todo: Collection[Step], wanted: Mapping[Step, str]
+) -> list[Made]:
     hide_library_bars()
-    plan = _Plan.of(experiment)
+    existing = partial(_existing_processor, actors.processor, wanted=wanted["processor"])
     manifests = _manifests(plan) if {"dataset", "processor"} & set(todo) else {}
     made = []
     processor = None
@@ -119,12 +126,12 @@ def _make(experiment: Experiment, *, actors: Actors, todo: Collection[Step]) -> 
         what = f"{', '.join(plan.pipeline.modalities)}: {len(processor.tokenizer)} tokens"
         made.append(Made(step="processor", save=processor.save_pretrained, what=what))
     if "dataset" in todo:
-        reader = processor
+        reader = processor or plan.reader
         if reader is None and plan.reads_tokens:
-            reader = _existing_processor(actors.processor)
+            reader = existing()
         made.insert(0, _make_dataset(plan, manifests=manifests, processor=reader))
     if "model" in todo:
-        processor = processor or _existing_processor(actors.processor)
+        processor = processor or existing()
         made.append(_make_model(plan, processor=processor))
     return made
 
@@ -136,15 +143,20 @@ class _Plan:
     experiment: Experiment
     pipeline: Pipeline
     streams: "Sequence[Stream]"
+    reader: "MultimodalProcessor | None" = None
+    """The processor of the checkpoint that is gone on from."""
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "_Plan":
+    def of(cls, experiment: Experiment, *, read_with: Path | None) -> "_Plan":
         """Refuse an unknown modality or a wrong setting before anything is read."""
-        from mmrun.data.processor import streams_of
+        from mmrun.data.processor import load_processor, streams_of
 
         pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
-        streams = streams_of(pipeline, model=experiment.model)
-        return cls(experiment=experiment, pipeline=pipeline, streams=streams)
+        if read_with is None:
+            streams = streams_of(pipeline, model=experiment.model)
+            return cls(experiment=experiment, pipeline=pipeline, streams=streams)
+        reader = load_processor(read_with)
+        return cls(experiment=experiment, pipeline=pipeline, streams=reader.inputs, reader=reader)
 
     @property
     def reads_tokens(self) -> bool:
@@ -217,7 +229,8 @@ def _texts(rows: Iterable[Row], *, streams: "Sequence[Stream]") -> Iterator[str]
         yield from (row.signals[place].text for place in read)
 
 
-def _existing_processor(folder: Path) -> "MultimodalProcessor":
+def _existing_processor(folder: Path, *, wanted: str) -> "MultimodalProcessor":
+    """Return the processor that is there, if it is the one that the experiment asks for."""
     from mmrun.data.processor import load_processor
 
     if not folder.is_dir():
@@ -225,22 +238,24 @@ def _existing_processor(folder: Path) -> "MultimodalProcessor":
             f"this needs a processor, and there is none in {folder}",
             hint="add --do_processor, or name no actor to make all three",
         )
+    if made_from(folder) != wanted:
+        raise UsageError(
+            f"the processor in {folder} was made from other settings or data",
+            hint="add --do_processor, or name no actor to make all that changed",
+        )
     return load_processor(folder)
 
 
 def _make_model(plan: _Plan, *, processor: "MultimodalProcessor") -> Made:
     from mmrun.models.build import build_model
-    from mmrun.models.configuration import InputSpec
+    from mmrun.tasks.translation import inputs_of
 
     model = build_model(
         plan.experiment.model,
         tokenizer=processor.tokenizer,
         new_tokens=processor.new_tokens,
         seed=plan.experiment.setup.seed,
-        inputs=[
-            InputSpec(name=stream.name, mask=stream.mask, tokens=stream.tokens)
-            for stream in plan.streams
-        ],
+        inputs=inputs_of(processor),
     )
     sizes = [(part.numel(), part.requires_grad) for part in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)

@@ -142,7 +142,8 @@ def test_a_changed_manifest_is_noticed(project: Path) -> None:
         ({"processor": {"new_vocabulary": "__de__"}}, {"processor", "model"}),
         ({"data": {"max_frames": 2}}, {"dataset"}),
         ({"data": {"max_length": 2}}, {"dataset"}),
-        ({"data": {"cache": "disk", "on_bad_sample": "skip"}}, set()),
+        ({"data": {"cache": "disk"}}, set()),
+        ({"data": {"on_bad_sample": "skip"}}, {"dataset"}),
         ({"setup": {"seed": 7}}, {"model"}),
         ({"training": {"run_name": "other"}}, set()),
         ({"data": {"max_train_samples": 2}}, set()),
@@ -306,3 +307,62 @@ def test_files_are_read_to_their_end_where_that_is_asked_for(project: Path) -> N
 def test_the_length_of_a_text_is_counted_with_the_tokenizer_that_is_made(project: Path) -> None:
     with pytest.raises(DataError, match=r"no row is left: .*data\.max_length \(1\) tokens"):
         made(project, data={"max_length": 1})
+
+
+def test_a_file_of_another_size_is_measured_again(project: Path) -> None:
+    actors = made(project)
+    np.save(project / "validation0.npy", np.zeros((7, 3), dtype=np.float32))
+
+    assert missing_steps(experiment(project), actors.folder) == {"dataset"}
+
+
+def test_a_model_is_not_made_for_a_processor_of_other_settings(project: Path) -> None:
+    made(project)
+    changed = experiment(project, processor={"new_vocabulary": "__de__"})
+
+    with pytest.raises(UsageError, match="was made from other settings") as caught:
+        run_setup(changed, folder=project / "out/setup", steps=["model"])
+
+    assert "--do_processor" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"output_mask_key": "mask"}, id="the name of a mask"),
+        pytest.param({"processor_class": "TextModalityProcessor"}, id="the kind of a stream"),
+    ],
+)
+def test_a_model_of_other_streams_is_made_again(project: Path, changed: dict[str, str]) -> None:
+    signal = {"processor_class": "FeaturesModalityProcessor", "output_data_key": "input_frames"}
+    target = {
+        "processor_class": "TextModalityProcessor",
+        "processor_kwargs": {"role": "target"},
+        "output_data_key": "labels",
+        "column_map": {"output": "target"},
+    }
+    data = {"dataset_type": None}
+    actors = made(project, data=data, processor={"slots": [signal, target]})
+
+    other = experiment(project, data=data, processor={"slots": [{**signal, **changed}, target]})
+
+    assert "model" in missing_steps(other, actors.folder)
+
+
+def test_a_model_is_made_again_when_its_tokenizer_learns_from_another_column(project: Path) -> None:
+    signal = {"processor_class": "FeaturesModalityProcessor", "output_data_key": "input_frames"}
+    target = {
+        "processor_class": "TextModalityProcessor",
+        "processor_kwargs": {"role": "target"},
+        "output_data_key": "labels",
+    }
+    data = {"dataset_type": None}
+
+    def written(column: str) -> dict[str, Any]:
+        return {"slots": [signal, {**target, "column_map": {column: "target"}}]}
+
+    actors = made(project, data=data, processor=written("output"))
+
+    other = experiment(project, data=data, processor=written("signal"))
+
+    assert {"processor", "model"} <= missing_steps(other, actors.folder)

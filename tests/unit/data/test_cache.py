@@ -194,29 +194,6 @@ def test_on_disk_a_folder_is_not_kept(tmp_path: Path, media: Path) -> None:
     assert loads(on_disk(tmp_path), signal, signal) == 2
 
 
-def test_on_disk_a_file_that_the_settings_name_counts(tmp_path: Path) -> None:
-    font = tmp_path / "font.ttf"
-    signal, settings = Signal(text="a"), {"settings": {"font": str(font)}}
-    counts = []
-    for content in ("one", "other", "one"):
-        font.write_text(content)
-        counts.append(loads(on_disk(tmp_path), signal, identity=settings))
-
-    assert counts == [1, 1, 0]
-
-
-def test_on_disk_a_folder_that_the_settings_name_counts(tmp_path: Path) -> None:
-    processor = tmp_path / "processor"
-    processor.mkdir()
-    signal, settings = Signal(text="a"), {"processors": [processor]}
-    counts = []
-    for content in ("one", "other", "one"):
-        (processor / "preprocessor_config.json").write_text(content)
-        counts.append(loads(on_disk(tmp_path), signal, identity=settings))
-
-    assert counts == [1, 1, 0]
-
-
 def test_on_disk_ids_of_a_tokenizer_are_not_kept(tmp_path: Path) -> None:
     signal = Signal(text="a")
 

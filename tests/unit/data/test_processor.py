@@ -56,7 +56,7 @@ def test_files_that_the_settings_name_are_kept_with_it(tmp_path: Path) -> None:
     font.write_bytes(b"glyphs")
     folder.mkdir()
     (folder / "preprocessor_config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(bytes(2 << 20))
     settings = {"font_path": str(font), "custom_preprocessor_path": str(folder), "width": 8}
     stream = Stream(
         name="pages", mask="pages_mask", modality="image", settings=settings, feature_size=7
@@ -73,3 +73,22 @@ def test_files_that_the_settings_name_are_kept_with_it(tmp_path: Path) -> None:
     kept = Path(found.files["custom_preprocessor_path"])
     assert [path.name for path in kept.iterdir()] == ["preprocessor_config.json"]
     assert tmp_path / "second" in kept.parents
+
+
+def test_a_font_counts_by_its_content_and_not_by_its_place(tmp_path: Path) -> None:
+    fonts = [tmp_path / name for name in ("a.ttf", "b.ttf", "c.ttf")]
+    for font, content in zip(fonts, (b"same", b"same", b"other"), strict=True):
+        font.write_bytes(content)
+
+    same, moved, other = (
+        Stream(
+            name="pages",
+            mask="pages_mask",
+            modality="image",
+            settings={"font_path": str(font)},
+            feature_size=7,
+        ).identity()
+        for font in fonts
+    )
+
+    assert same == moved != other
