@@ -38,8 +38,10 @@ def cached(modality: Modality, *, data: DataSection, identity: Mapping[str, Any]
     if data.cache == "disk" and modality.gives == "frames":
         folder = DecodedFolder(data.cache_dir or default_folder(), bound=size)
         return OnDisk(modality, folder=folder, identity=identity_digest(modality, identity))
-    kind = InMemory if modality.gives == "frames" else TokensInMemory
-    return kind(modality, size=size)
+    if modality.gives == "tokens":
+        # Where the cache is on disk, its size is not meant for the memory of each process.
+        return TokensInMemory(modality, size=min(size, _SIZES_MB["memory"] * _MB))
+    return InMemory(modality, size=size)
 
 
 def default_folder() -> Path:

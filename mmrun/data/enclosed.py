@@ -38,6 +38,8 @@ def enclose(files: Mapping[str, Path], *, stream: str, to: Path) -> dict[str, st
 def _copy(path: Path, *parts: str, to: Path) -> Path:
     folder = to.joinpath(*parts)
     copy = folder / path.name
+    if copy.exists() and copy.samefile(path):  # saved to where it was read from
+        return copy
     if path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)

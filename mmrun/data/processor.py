@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,45 @@ def build_processor(
         prompted=pipeline.texts.prompted,
         new_tokens=new_tokens,
     )
+
+
+def changed_processor(
+    saved: MultimodalProcessor, pipeline: Pipeline, *, model: ModelSection
+) -> MultimodalProcessor:
+    """Return ``saved`` with the settings of ``pipeline``: those of a training that goes on.
+
+    It keeps its tokenizer, unless ``pipeline`` names one, and of its files those whose setting is
+    the same and which are not where that says.
+    """
+    kept = {stream.name: stream for stream in saved.inputs}
+    streams = []
+    for slot in pipeline.inputs:
+        stream = _stream(slot, model=model)
+        before = kept.get(slot.name)
+        if before is not None:
+            stream = replace(stream, files=_still_missing(stream, before))
+        stream.build()
+        streams.append(stream)
+    tokenizer, new_tokens = saved.tokenizer, list(saved.new_tokens)
+    if pipeline.tokenizer_path is not None:
+        tokenizer, new_tokens = load_tokenizer(pipeline.tokenizer_path), []
+    new_tokens += extend_tokenizer(tokenizer, pipeline.new_vocabulary or "")
+    return MultimodalProcessor(
+        tokenizer,
+        streams=[asdict(stream) for stream in streams],
+        prompted=pipeline.texts.prompted,
+        new_tokens=new_tokens,
+    )
+
+
+def _still_missing(stream: Stream, before: Stream) -> dict[str, str]:
+    """Return the files of ``before`` that ``stream`` names too, and that are only with it."""
+    here = files_named_in(stream.settings)
+    return {
+        key: path
+        for key, path in before.files.items()
+        if key not in here and stream.settings.get(key) == before.settings.get(key)
+    }
 
 
 def load_processor(folder: Path) -> MultimodalProcessor:

@@ -50,6 +50,8 @@ class _Measured:
     row: Row
     lengths: tuple[int, ...] = ()
     problems: tuple[DataError, ...] = ()
+    inside: tuple[DataError, ...] = ()
+    """What only reading to the end has found."""
 
 
 def signal_of(cell: Cell, *, folder: Path) -> Signal:
@@ -74,10 +76,15 @@ def measured_rows(
     """
     found = _measured(rows, split=split, reading=reading, whole=whole)
     bad = [problem for one in found for problem in one.problems]
+    inside = [problem for one in found for problem in one.inside]
     if data.on_bad_sample == "error":
-        raise_all(bad)
+        raise_all([problem for one in found for problem in (*one.problems, *one.inside)])
     for problem in bad[:_SHOWN]:
         logger.warning("left out: %s", problem)
+    # Without reading files to their end they would be rows, too, here or on another machine: which
+    # rows there are must not depend on who looked.
+    for problem in inside[:_SHOWN]:
+        logger.warning("will not count: %s", problem)
     good = [one for one in found if not one.problems]
     reasons = [_left_out(one, data=data, tokens=tokens) for one in good]
     kept = [one for one, reason in zip(good, reasons, strict=True) if reason is None]
@@ -111,17 +118,26 @@ def _measured(
 
 
 def _measure(row: Row, *, reading: Reading, whole: bool) -> _Measured:
-    problems = []
-    lengths = []
+    problems: list[DataError] = []
+    inside: list[DataError] = []
+    lengths: list[int] = []
     places = zip(row.signals, reading.modalities, reading.columns.signals, strict=True)
     for cell, modality, columns in places:
         signal = signal_of(cell, folder=reading.manifest.parent)
+        place = f"{reading.manifest}:{row.line}: {columns.signal}"
         try:
-            lengths.append(len(modality.load(signal)) if whole else modality.length(signal))
+            lengths.append(modality.length(signal))
         except DataError as error:
-            place = f"{reading.manifest}:{row.line}: {columns.signal}"
             problems.append(error_of_row(error, signal=signal, place=place))
-    return _Measured(row=row, lengths=tuple(lengths), problems=tuple(problems))
+            continue
+        try:
+            if whole:
+                modality.load(signal)
+        except DataError as error:
+            inside.append(error_of_row(error, signal=signal, place=place))
+    return _Measured(
+        row=row, lengths=tuple(lengths), problems=tuple(problems), inside=tuple(inside)
+    )
 
 
 def error_of_row(error: DataError, *, signal: Signal, place: str) -> DataError:

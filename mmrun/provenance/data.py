@@ -88,7 +88,8 @@ def signal_columns(experiment: Experiment) -> frozenset[str]:
 def files_named_by(manifest: Path, *, columns: Collection[str]) -> dict[str, Path]:
     """Return the existing files in ``columns``, by the name written there."""
     try:
-        lines = manifest.read_text(encoding="utf-8-sig").split("\n")
+        # Not read_text: it would also end a line at a carriage return, which is text here.
+        lines = manifest.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{manifest}: cannot be read: {error}", hint="check the paths in the section data"

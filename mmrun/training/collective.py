@@ -6,6 +6,7 @@ import torch
 from torch import distributed
 
 Share = TypeVar("Share")
+Number = TypeVar("Number", int, float)
 
 
 def agreed(own: str | None, *, device: torch.device) -> str | None:
@@ -21,13 +22,15 @@ def agreed(own: str | None, *, device: torch.device) -> str | None:
     return next(reason for reason in reasons if reason is not None)
 
 
-def summed(own: int, *, device: torch.device) -> int:
+def summed(own: Number, *, device: torch.device) -> Number:
     """Return the sum of what all processes have."""
     if not _several():
         return own
-    total = torch.tensor(own, device=device)
+    # In 64 bits: a float of 32, which torch would take, is not enough to count with.
+    total = torch.tensor(own, dtype={int: torch.int64, float: torch.float64}[type(own)])
+    total = total.to(device)
     distributed.all_reduce(total)
-    return int(total)
+    return type(own)(total)
 
 
 def gathered(own: Share) -> list[Share] | None:

@@ -38,6 +38,7 @@ from mmrun.training.generators import (
     start_generators,
 )
 from mmrun.training.loop import Loop
+from mmrun.training.mean_loss import MeanLoss
 from mmrun.training.optimizer import continue_optimizer, parameter_groups
 from mmrun.training.ordering import Ordering
 from mmrun.training.position import (
@@ -108,6 +109,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._saved_step: int | None = None
         self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
         self._skipped = SkippedSamples()
+        self._mean_loss = MeanLoss()
         self._started = time.time()
         self.label_smoother = None
         self.add_callback(Loop(self, log))
@@ -448,7 +450,20 @@ class ResumableTrainer(Seq2SeqTrainer):
         """Count every row once, also those that fill up the last batches of several processes."""
         if self.args.world_size > 1:  # `Seq2SeqTrainer` chose what keeps them
             self.gather_function = self.accelerator.gather_for_metrics
-        return super().evaluation_loop(*arguments, **options)
+        self._mean_loss = MeanLoss()
+        done: Any = super().evaluation_loop(*arguments, **options)
+        loss = self._mean_loss.value(device=self.args.device)
+        if loss is not None:
+            done.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"] = loss
+        return done
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **options: Any
+    ) -> Any:
+        """Keep the loss of the batch with the number of labels that it is the mean of."""
+        predicted: Any = super().prediction_step(model, inputs, *rest, **options)
+        self._mean_loss.add(predicted[0], inputs["labels"])
+        return predicted
 
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, *rest: Any, **options: Any

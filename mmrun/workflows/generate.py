@@ -209,5 +209,8 @@ def _actors(place: Place, setup_path: Path | None, *, own: Path | None) -> Actor
     needed = {"dataset", "processor"} if own is None else {"dataset"}
     missing = missing_steps(place.experiment, folder) & needed
     if missing:
-        run_setup(place.experiment, folder=folder, steps=missing, read_with=own)
+        from mmrun.data.processor import load_processor
+
+        reader = None if own is None else load_processor(own)
+        run_setup(place.experiment, folder=folder, steps=missing, reader=reader)
     return Actors.of(folder)

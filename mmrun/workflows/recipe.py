@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mmrun.checkpoints.manifest import Selection
 from mmrun.config.loading import plain
 from mmrun.config.schema import Experiment, Split
+from mmrun.data.pipeline import resolve_pipeline
 from mmrun.errors import ConfigError
 from mmrun.progress import hide_library_bars
 from mmrun.training.processes import Leader
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OF_THE_PROCESSOR = frozenset({"data.dataset_type", "data.signal_start_end_unit"})
+"""Keys of another section that decide how a signal is read."""
 _NEEDED = ("mmrun.data.dataset", "mmrun.models.build", "mmrun.training.trainer")
 
 
@@ -160,7 +163,7 @@ def prepare_recipe(beginning: Beginning, *, setup_path: Path | None, leader: Lea
         actors=_actors(beginning, setup_path=setup_path),
         checkpoint=beginning.checkpoint,
         with_actors=_own(beginning),
-        made_anew=_changed(beginning, "processor", "model"),
+        made_anew=_made_anew(beginning),
     )
     leader.order("recipe", **ingredients.for_others())
     return load_recipe(ingredients, arguments=arguments)
@@ -217,21 +220,27 @@ def _own(beginning: Beginning) -> bool:
     return beginning.found is not None and beginning.found.manifest is not None
 
 
-def _changed(beginning: Beginning, *sections: str) -> bool:
-    return any(key.partition(".")[0] in sections for key in beginning.changed)
+def _made_anew(beginning: Beginning) -> bool:
+    """Whether processor and model are to be made as the experiment says it now."""
+    return any(
+        key.partition(".")[0] in {"processor", "model"} or key in _OF_THE_PROCESSOR
+        for key in beginning.changed
+    )
 
 
 def _actors(beginning: Beginning, *, setup_path: Path | None) -> Actors:
     folder = setup_folder(beginning.place, setup_path)
-    missing = missing_steps(beginning.place.experiment, folder)
-    read_with = None
-    if _own(beginning):
-        missing -= {"model"}
-        if not _changed(beginning, "processor", "model"):
-            missing -= {"processor"}
-            read_with = beginning.checkpoint
+    experiment, checkpoint = beginning.place.experiment, beginning.checkpoint
+    missing = missing_steps(experiment, folder)
+    reader = None
+    if checkpoint is not None and _own(beginning):
+        missing &= {"dataset"}
+        if missing:
+            reader = _saved_processor(
+                checkpoint, experiment=experiment, made_anew=_made_anew(beginning)
+            )
     if missing:
-        run_setup(beginning.place.experiment, folder=folder, steps=missing, read_with=read_with)
+        run_setup(experiment, folder=folder, steps=missing, reader=reader)
     return Actors.of(folder)
 
 
@@ -239,9 +248,27 @@ def _processor(ingredients: Ingredients) -> "MultimodalProcessor":
     from mmrun.data.processor import load_processor
 
     checkpoint = ingredients.checkpoint
-    if checkpoint is None or not ingredients.with_actors or ingredients.made_anew:
+    if checkpoint is None or not ingredients.with_actors:
         return load_processor(ingredients.actors.processor)
-    return load_processor(checkpoint)
+    return _saved_processor(
+        checkpoint, experiment=ingredients.experiment, made_anew=ingredients.made_anew
+    )
+
+
+def _saved_processor(
+    checkpoint: Path, *, experiment: Experiment, made_anew: bool
+) -> "MultimodalProcessor":
+    """Return the processor of a checkpoint, with what the experiment says otherwise now.
+
+    Its tokenizer is never learnt again: with another one the weights would mean something else.
+    """
+    from mmrun.data.processor import changed_processor, load_processor
+
+    saved = load_processor(checkpoint)
+    if not made_anew:
+        return saved
+    pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
+    return changed_processor(saved, pipeline, model=experiment.model)
 
 
 def _model(ingredients: Ingredients, processor: "MultimodalProcessor") -> Any:

@@ -85,12 +85,12 @@ def run_setup(
     folder: Path,
     steps: Collection[Step] = STEPS,
     rebuild_dataset: bool = False,
-    read_with: Path | None = None,
+    reader: "MultimodalProcessor | None" = None,
 ) -> Actors:
     """Make those of ``steps`` that ``folder`` lacks or has from something else.
 
-    ``read_with`` is the processor of a checkpoint that the data set is for: files that the
-    settings name lie with it, wherever the settings say.
+    ``reader`` is the processor of the checkpoint that the data set is for: files that the settings
+    name lie with it, wherever the settings say.
 
     Nothing is written before everything was made, so a mistake in the file or in the data leaves
     the folder as it was.
@@ -105,7 +105,7 @@ def run_setup(
     for step in STEPS:
         if step in steps and step not in todo:
             logger.info("%s: up to date in %s", step, actors.place(step))
-    plan = _Plan.of(experiment, read_with=read_with) if todo else None
+    plan = _Plan.of(experiment, reader=reader) if todo else None
     for made in _make(plan, actors=actors, todo=todo, wanted=wanted) if plan else ():
         _write(made, actors=actors, origin=wanted[made.step])
     if all(actors.place(step).is_dir() for step in STEPS):
@@ -147,16 +147,13 @@ class _Plan:
     """The processor of the checkpoint that is gone on from."""
 
     @classmethod
-    def of(cls, experiment: Experiment, *, read_with: Path | None) -> "_Plan":
+    def of(cls, experiment: Experiment, *, reader: "MultimodalProcessor | None") -> "_Plan":
         """Refuse an unknown modality or a wrong setting before anything is read."""
-        from mmrun.data.processor import load_processor, streams_of
+        from mmrun.data.processor import streams_of
 
         pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
-        if read_with is None:
-            streams = streams_of(pipeline, model=experiment.model)
-            return cls(experiment=experiment, pipeline=pipeline, streams=streams)
-        reader = load_processor(read_with)
-        return cls(experiment=experiment, pipeline=pipeline, streams=reader.inputs, reader=reader)
+        streams = reader.inputs if reader else streams_of(pipeline, model=experiment.model)
+        return cls(experiment=experiment, pipeline=pipeline, streams=streams, reader=reader)
 
     @property
     def reads_tokens(self) -> bool:

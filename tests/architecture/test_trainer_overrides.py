@@ -32,6 +32,7 @@ OVERRIDDEN = {
     "evaluation_loop",
     "get_batch_samples",
     "log",
+    "prediction_step",
     "set_initial_training_values",
     "training_step",
 }

@@ -65,6 +65,7 @@ def test_files_that_the_settings_name_are_kept_with_it(tmp_path: Path) -> None:
 
     MultimodalProcessor(tokenizer, streams=[asdict(stream)]).save_pretrained(tmp_path / "first")
     font.unlink()
+    load_processor(tmp_path / "first").save_pretrained(tmp_path / "first")
     load_processor(tmp_path / "first").save_pretrained(tmp_path / "second")
     (found,) = load_processor(tmp_path / "second").inputs
 

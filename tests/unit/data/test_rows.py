@@ -93,3 +93,19 @@ def test_a_row_knows_how_long_it_is(project: Project) -> None:
     project.add("two", frames=5, span="1\t4")
 
     assert [row["length"] for row in project.rows(project.data())] == [3, 3]
+
+
+def test_which_rows_there_are_does_not_depend_on_who_looked_inside(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = project.add("four", frames=3)
+    project.add("two")
+    np.save(path, np.full((3, 2), np.nan, dtype=np.float32))
+    data = project.data(on_bad_sample="skip")
+
+    with caplog.at_level(logging.WARNING):
+        rows = project.rows(data, whole=True)
+
+    assert rows == project.rows(data)
+    assert "will not count: " in caplog.text
+    assert "train.tsv:2: signal: " in caplog.text
