@@ -53,6 +53,20 @@ def test_the_count_goes_on_in_the_next_attempt(folder: Path) -> None:
     together = {**first.values("skipped_samples"), **second.values("skipped_samples")}
     assert together == alone.values("skipped_samples")
     assert {**first.values("loss"), **second.values("loss")} == alone.values("loss")
+    assert all(weight.equal(alone.weights[name]) for name, weight in second.weights.items())
+
+
+def test_a_row_is_named_once_by_all_workers_of_all_epochs(folder: Path) -> None:
+    lab = Lab(folder, data={"on_bad_sample": "skip"})
+    broken(folder, 3)
+    said = logging.FileHandler(folder / "said.txt")  # which workers write to, too
+    logging.getLogger("mmrun").addHandler(said)
+
+    lab.attempt(num_train_epochs=2, max_steps=-1, dataloader_num_workers=1)
+
+    logging.getLogger("mmrun").removeHandler(said)
+    said.close()
+    assert (folder / "said.txt").read_text().count("train.tsv:5: signal: ") == 1
 
 
 def test_a_step_of_broken_samples_alone_changes_nothing_it_should_not(folder: Path) -> None:
