@@ -13,7 +13,7 @@ from transformers import (
 
 from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
-from mmrun.models.library import known_keys, read_pretrained, refusing
+from mmrun.models.library import known_keys, read_model, read_pretrained, refusing
 
 ATTENTION = "attn_implementation"
 
@@ -101,7 +101,7 @@ def pretrained_backbone(
             hint=f"set model.backbone_type to {config.model_type}",
         )
     changed = own_keys(section, known=config)
-    backbone = read_pretrained(
+    backbone = read_model(
         AutoModelForSeq2SeqLM,
         section.pretrained_backbone,
         key=key,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
@@ -16,6 +17,9 @@ from mmrun.hub import pretrained
 logger = logging.getLogger(__name__)
 
 _REFUSED = (OSError, ValueError, TypeError, KeyError, ImportError, StrictDataclassError)
+
+_KEPT = torch.float32
+"""How weights are trained and saved: in half precision, small steps would be lost."""
 
 _IN_VERSION_4 = frozenset(
     {
@@ -78,6 +82,11 @@ def known_keys(given: Mapping[str, Any], *, known: PreTrainedConfig, key: str) -
                 + (f"; did you mean {near[0]!r}?" if near else ""),
                 hint=f"the keys are those of transformers' {type(known).__name__}",
             )
+    if "dtype" in names and given.get("dtype") not in {None, _KEPT, "float32"}:
+        raise ConfigError(
+            f"{key}.dtype: is {given['dtype']}, and weights are kept in float32",
+            hint="remove it; training.bf16 or training.fp16 compute in half precision",
+        )
     return {
         name: _inside(value, known=getattr(known, name, None), key=f"{key}.{name}")
         for name, value in given.items()
@@ -122,3 +131,8 @@ def read_pretrained(kind: Any, name: str, *, key: str, **changed: Any) -> Any:
         raise ConfigError(
             f"{key}: {name}: {found.why_not}", hint="name a folder with a model of this kind"
         ) from error
+
+
+def read_model(kind: Any, name: str, *, key: str, **changed: Any) -> Any:
+    """Read the weights under ``name`` as float32, however they are stored; so says its config."""
+    return read_pretrained(kind, name, key=key, **{**changed, "dtype": _KEPT})

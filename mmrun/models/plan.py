@@ -13,7 +13,7 @@ from mmrun.errors import ConfigError
 from mmrun.models.configuration import FRAMES, STREAM_KEYS, InputSpec
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.extractor import encoder_alone
-from mmrun.models.library import known_keys, read_pretrained, refusing
+from mmrun.models.library import known_keys, read_model, read_pretrained, refusing
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def _pretrained(plan: StreamPlan) -> Any:
         known=config,
         key=plan.key("feature_extractor_config"),
     )
-    return encoder_alone(read_pretrained(AutoModel, name, key=key, **changed))
+    return encoder_alone(read_model(AutoModel, name, key=key, **changed))
 
 
 def _check_mapper(plan: StreamPlan) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 from mmrun.data.tokenizer import extend_tokenizer
 from mmrun.errors import ConfigError
@@ -48,6 +48,26 @@ def test_a_pretrained_backbone_keeps_its_weights(pretrained: Path) -> None:
 
     stored = AutoModelForSeq2SeqLM.from_pretrained(pretrained).state_dict()
     assert all(torch.equal(built.backbone.state_dict()[name], stored[name]) for name in stored)
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_parts_that_are_stored_in_half_precision_are_trained_in_float32(
+    pretrained: Path, stored: torch.dtype
+) -> None:
+    AutoModelForSeq2SeqLM.from_pretrained(pretrained).to(stored).save_pretrained(pretrained)
+    vision = pretrained.parent / "clip"
+    AutoModel.from_config(AutoConfig.for_model("clip", **CLIP)).to(stored).save_pretrained(vision)
+
+    built = model(
+        pretrained_backbone=str(pretrained),
+        backbone_config=None,
+        feature_extractor_type="clip",
+        pretrained_feature_extractor=str(vision),
+    )
+
+    assert {weight.dtype for weight in built.parameters()} == {torch.float32}
+    for part in (built.config.backbone_config, built.config.feature_extractor_config):
+        assert getattr(part, "dtype", None) == torch.float32
 
 
 def test_single_keys_of_a_pretrained_backbone_can_be_changed(pretrained: Path) -> None:
@@ -151,6 +171,11 @@ def test_freezing_holds_after_loading(tmp_path: Path) -> None:
             {"use_backbone_max_length": True},
             "use_backbone_max_length: the backbone does not say a length",
             id="no length",
+        ),
+        pytest.param(
+            {"backbone_config": {**M2M, "dtype": "bfloat16"}},
+            r"model\.backbone_config\.dtype: is bfloat16, and weights are kept in float32",
+            id="half precision",
         ),
         pytest.param(
             {"backbone_config": {"d_model": "wide"}}, r"model\.backbone_config: ", id="no number"
