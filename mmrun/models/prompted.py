@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.generic import ModelOutput
 
 from mmrun.models.left_padding import (
     Rules,
@@ -154,7 +155,6 @@ class PromptedGenerationMixin(GenerationMixin):
 
 def _rows(value: Any, rows: Tensor, *, total: int) -> Any:
     """Return the chosen rows of what has one a sample, and anything else as it is."""
-    if isinstance(value, BaseModelOutput):
-        states: Any = value.last_hidden_state
-        return BaseModelOutput(last_hidden_state=states[rows])
+    if isinstance(value, ModelOutput):  # each kind of encoder has a class of its own
+        return BaseModelOutput(last_hidden_state=value["last_hidden_state"][rows])
     return value[rows] if isinstance(value, Tensor) and value.shape[:1] == (total,) else value

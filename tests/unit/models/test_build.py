@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, CLIPConfig, CLIPModel
 
 from mmrun.data.tokenizer import extend_tokenizer
 from mmrun.errors import ConfigError
@@ -56,7 +56,8 @@ def test_parts_that_are_stored_in_half_precision_are_trained_in_float32(
 ) -> None:
     AutoModelForSeq2SeqLM.from_pretrained(pretrained).to(stored).save_pretrained(pretrained)
     vision = pretrained.parent / "clip"
-    AutoModel.from_config(AutoConfig.for_model("clip", **CLIP)).to(stored).save_pretrained(vision)
+    whole: Any = CLIPModel(CLIPConfig(**CLIP))
+    whole.to(stored).save_pretrained(vision)
 
     built = model(
         pretrained_backbone=str(pretrained),

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mmrun.models.embedder import MultimodalEmbedderModel
-from tests.unit.models.tiny import BACKBONES, SIZE, model
+from tests.unit.models.tiny import BACKBONES, M2M, SIZE, T5, model
 
 PROMPTS = {
     "decoder_input_ids": torch.tensor([[9, 8, 7], [8, 1, 1], [1, 1, 1], [7, 9, 1]]),
@@ -89,6 +89,34 @@ def test_what_counts_by_width_is_generated_length_by_length() -> None:
     assert set(rows) == {1}
     for row in range(4):
         alone = tiny.generate(**one(row), repetition_penalty=1.2)[0]
+        assert together[row, : len(alone)].tolist() == alone.tolist()
+
+
+LED = {**M2M, "max_encoder_position_embeddings": 16, "attention_window": [4]}
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        pytest.param({"backbone_type": "t5", "backbone_config": T5}, {}, id="t5"),
+        pytest.param({"backbone_type": "led", "backbone_config": LED}, {}, id="led"),
+        pytest.param(
+            {"backbone_type": "t5", "backbone_config": T5},
+            {"num_beams": 3, "early_stopping": "never", "length_penalty": 1.0},
+            id="t5 with beams",
+        ),
+    ],
+)
+def test_each_length_is_written_from_what_the_encoder_made_of_its_rows(
+    given: dict[str, Any], options: dict[str, Any]
+) -> None:
+    tiny = model(**given)
+    options = {"repetition_penalty": 1.2, **options}
+
+    together = tiny.generate(**inputs(), **PROMPTS, **options)
+
+    for row in range(4):
+        alone = tiny.generate(**one(row), **options)[0]
         assert together[row, : len(alone)].tolist() == alone.tolist()
 
 
