@@ -15,6 +15,8 @@ from mmrun.data.enclosed import enclose, files_named_in
 from mmrun.data.identity import content_of
 from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
+from mmrun.data.vocabulary import some
+from mmrun.errors import CheckpointError
 from mmrun.modalities.base import Modality, ModelInput, Tokenizer, load_modality
 
 logger = logging.getLogger(__name__)
@@ -114,13 +116,14 @@ def streams_of(pipeline: Pipeline, *, model: ModelSection) -> tuple[Stream, ...]
 
     An unknown modality or a wrong setting is refused.
     """
-    streams = tuple(_stream(slot, model=model) for slot in pipeline.inputs)
+    streams = tuple(stream_of(slot, model=model) for slot in pipeline.inputs)
     for stream in streams:
         stream.build()
     return streams
 
 
-def _stream(slot: InputSlot, *, model: ModelSection) -> Stream:
+def stream_of(slot: InputSlot, *, model: ModelSection) -> Stream:
+    """Return what an input slot gives the model; nothing is looked at."""
     section = model.stream(slot.name)
     return Stream(
         name=slot.name,
@@ -152,32 +155,52 @@ def build_processor(
 
 
 def changed_processor(
-    saved: MultimodalProcessor, pipeline: Pipeline, *, model: ModelSection
+    saved: MultimodalProcessor, pipeline: Pipeline, *, model: ModelSection, tokens: bool
 ) -> MultimodalProcessor:
     """Return ``saved`` with the settings of ``pipeline``: those of a training that goes on.
 
-    It keeps its tokenizer, unless ``pipeline`` names one, and of its files those whose setting is
-    the same and which are not where that says.
+    It keeps its tokenizer, unless what ``pipeline`` says of ``tokens`` was changed, and of its
+    files those whose setting is the same and which are not where that says.
+
+    Raises:
+        CheckpointError: the weights of ``saved`` would stand for other tokens.
     """
     kept = {stream.name: stream for stream in saved.inputs}
     streams = []
     for slot in pipeline.inputs:
-        stream = _stream(slot, model=model)
+        stream = stream_of(slot, model=model)
         before = kept.get(slot.name)
         if before is not None:
             stream = replace(stream, files=_still_missing(stream, before))
         stream.build()
         streams.append(stream)
     tokenizer, new_tokens = saved.tokenizer, list(saved.new_tokens)
-    if pipeline.tokenizer_path is not None:
-        tokenizer, new_tokens = load_tokenizer(pipeline.tokenizer_path), []
-    new_tokens += extend_tokenizer(tokenizer, pipeline.new_vocabulary or "")
+    if tokens:
+        tokenizer, new_tokens = _changed_tokenizer(saved, pipeline)
     return MultimodalProcessor(
         tokenizer,
         streams=[asdict(stream) for stream in streams],
         prompted=pipeline.texts.prompted,
         new_tokens=new_tokens,
     )
+
+
+def _changed_tokenizer(saved: MultimodalProcessor, pipeline: Pipeline) -> tuple[Any, list[str]]:
+    before: Mapping[str, int] = saved.tokenizer.get_vocab()
+    if pipeline.tokenizer_path is not None:
+        tokenizer, new_tokens = load_tokenizer(pipeline.tokenizer_path), []
+    else:
+        tokenizer, new_tokens = saved.tokenizer, list(saved.new_tokens)
+    new_tokens += extend_tokenizer(tokenizer, pipeline.new_vocabulary or "")
+    now: Mapping[str, int] = tokenizer.get_vocab()
+    moved = sorted(token for token, id_ in before.items() if now.get(token) != id_)
+    if moved:
+        raise CheckpointError(
+            f"the processor section gives {len(moved)} of the checkpoint's tokens another id, or "
+            f"none ({some(moved)}): its weights would stand for other tokens",
+            hint="keep tokenizer_path and new_vocabulary, or begin a new run",
+        )
+    return tokenizer, new_tokens
 
 
 def _still_missing(stream: Stream, before: Stream) -> dict[str, str]:

@@ -66,29 +66,48 @@ def decode(
 def texts_of(
     tokens: NDArray[np.int64], *, processor: MultimodalProcessor, prompts: Sequence[str]
 ) -> list[str]:
-    """Return the text of each row of ``tokens``, without the prompt of the decoder before it."""
-    lengths = prompt_lengths(prompts, processor=processor)
-    written = [
+    """Return the text of each row of ``tokens``, without the prompt of the decoder before it.
+
+    Tokens of `processor.new_vocabulary` are text; those that only the tokenizer knows (ends,
+    language codes of its own) are not.
+    """
+    starts = _ids_of(prompts, processor=processor)
+    hidden = _hidden(processor)
+    written = []
+    for row, start in zip(tokens, starts, strict=True):
         # The first token is the one that every decoder starts with.
-        row[row != IGNORED][1 + length :].tolist()
-        for row, length in zip(tokens, lengths, strict=True)
-    ]
+        text = row[row != IGNORED][1:]
+        begins = processor.prompted or text[: len(start)].tolist() == start
+        text = text[len(start) if begins else 0 :]
+        written.append(text[~np.isin(text, hidden)].tolist())
     texts = processor.tokenizer.batch_decode(
-        written, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        written, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
     return [text.strip() for text in texts]
+
+
+def _hidden(processor: MultimodalProcessor) -> list[int]:
+    """Return the ids of special tokens that stand for no text."""
+    tokenizer: Any = processor.tokenizer
+    added = {id_ for id_, token in tokenizer.added_tokens_decoder.items() if token.special}
+    own = tokenizer.convert_tokens_to_ids(processor.new_tokens)
+    return sorted({*added, *tokenizer.all_special_ids} - {*own})
+
+
+def _ids_of(prompts: Sequence[str], *, processor: MultimodalProcessor) -> list[list[int]]:
+    known: dict[str, list[int]] = {
+        prompt: processor.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        for prompt in set(prompts)
+        if prompt
+    }
+    return [known.get(prompt, []) for prompt in prompts]
 
 
 def prompt_lengths(prompts: Sequence[str], *, processor: MultimodalProcessor) -> list[int]:
     """Return how many tokens of each of ``prompts`` the decoder is given, and does not write."""
     if not processor.prompted:
         return [0] * len(prompts)
-    known = {
-        prompt: len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        for prompt in set(prompts)
-        if prompt
-    }
-    return [known.get(prompt, 0) for prompt in prompts]
+    return [len(ids) for ids in _ids_of(prompts, processor=processor)]
 
 
 def check_room(limit: int, *, processor: MultimodalProcessor, dataset: SampleDataset) -> None:

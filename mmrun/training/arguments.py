@@ -122,6 +122,8 @@ def _check_scores(experiment: Experiment, *, evaluates: bool) -> None:
         problem = f"training.metric_for_best_model: {wanted!r} is never computed"
         if key_of(wanted) in keys_of(names):
             hint = "set predict_with_generate: true, so that text is generated and scored"
+        elif wanted in names:  # a metric of several values
+            hint = f"use one of its values: {', '.join(keys_of([wanted]))}"
         else:
             hint = f"use loss, or add {wanted} to metric_name (with predict_with_generate: true)"
         raise ConfigError(problem, hint=hint)

@@ -3,6 +3,7 @@
 The libraries are imported when a metric is computed: most trainings use one or two.
 """
 
+import re
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -51,11 +52,18 @@ def character_errors(predictions: Texts, references: Texts) -> float:
     return float(jiwer.cer(list(references), list(predictions)))
 
 
+class _Words:
+    """Words of any script; of plain Latin letters those that rouge-score itself finds."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"[^\W_]+", text.lower())
+
+
 def rouge(predictions: Texts, references: Texts, *, names: Sequence[str]) -> list[float]:
     """Return for each of ``names`` the mean F-measure of all texts, 0 to 1."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(list(names))
+    scorer = RougeScorer(list(names), tokenizer=_Words())
     found = [
         scorer.score(reference, prediction)
         for prediction, reference in zip(predictions, references, strict=True)

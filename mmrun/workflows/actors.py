@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ FORMAT = 1
 MARK = "mmrun.json"
 """In the folder of an actor: what it was made from."""
 ROWS = "rows"
+STREAMS = "streams"
 _PROCESSOR_FILE = "processor_config.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
 
@@ -230,6 +231,12 @@ def leaves_rows_out(data: DataSection) -> bool:
     """Tell whether the data set may have fewer rows than its manifest."""
     limits = (data.max_frames, data.min_frames, data.max_length)
     return data.on_bad_sample == "skip" or any(limit is not None for limit in limits)
+
+
+def built_streams(folder: Path) -> Sequence[str]:
+    """Return the names of the inputs of the data set in ``folder``, in their order."""
+    names: Sequence[str] = _mark(Actors.of(folder).dataset).get(STREAMS, ())
+    return names
 
 
 def built_rows(experiment: Experiment, folder: Path) -> Mapping[Split, int] | None:

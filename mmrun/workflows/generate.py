@@ -9,15 +9,16 @@ from pathlib import Path
 from mmrun.checkpoints.found import Found
 from mmrun.checkpoints.policy import Lineage, Saved, superseded
 from mmrun.checkpoints.reference import LATEST, Reference, parse
-from mmrun.config.loading import Override
+from mmrun.config.loading import Override, flat
 from mmrun.config.schema import Experiment, Split
 from mmrun.errors import CheckpointError, ConfigError, StopRequested
 from mmrun.provenance.data import data_version
 from mmrun.tracking import launcher, orphan
+from mmrun.tracking.attempts import changes
 from mmrun.tracking.run_file import read_run_file
 from mmrun.training.metrics import check_metrics
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.actors import Actors, missing_steps, with_modality
+from mmrun.workflows.actors import Actors, built_streams, missing_steps, with_modality
 from mmrun.workflows.beginning import archive
 from mmrun.workflows.generation_identity import rows_identity
 from mmrun.workflows.generation_run import GenerationRun
@@ -105,6 +106,8 @@ def _generate(place: Place, request: GenerateRequest) -> str:
     split = request.split
     chosen = _choose(place)
     own = chosen.folder if chosen.found.manifest is not None else None
+    if own is not None:
+        _tell_unused(place, chosen.name)
     actors = _actors(place, request.setup_path, own=own)
     data = data_version(place.experiment, cache=place.output_dir / ".digests.json")
     key = rows_identity(place.experiment, chosen.found, data=data, split=split)
@@ -119,6 +122,21 @@ def _generate(place: Place, request: GenerateRequest) -> str:
     if place.run is not None:
         launcher.sweep(place.store, place.run.experiment_id)
     return _said(chosen, translated, table=files[0], recorded=run is not None)
+
+
+def _tell_unused(place: Place, name: str) -> None:
+    """Name what the experiment says otherwise of what the checkpoint itself has."""
+    if place.run is None:
+        return
+    then = read_past(place.store, place.run, place.run_file).flat_config
+    changed = changes(then, flat(place.experiment)) if then else {}
+    keys = [
+        key
+        for key in changed
+        if key.partition(".")[0] in {"model", "processor"} or key == "data.signal_start_end_unit"
+    ]
+    if keys:
+        logger.warning("without effect: %s: %s has its own", ", ".join(keys), name)
 
 
 def _run(place: Place, chosen: Chosen, *, split: Split, data: str) -> GenerationRun | None:
@@ -206,11 +224,16 @@ def _actors(place: Place, setup_path: Path | None, *, own: Path | None) -> Actor
     ``own`` is the folder of a checkpoint of mmrun's.
     """
     folder = setup_folder(place, setup_path)
-    needed = {"dataset", "processor"} if own is None else {"dataset"}
-    missing = missing_steps(place.experiment, folder) & needed
-    if missing:
-        from mmrun.data.processor import load_processor
+    missing = missing_steps(place.experiment, folder)
+    if own is None:
+        if steps := missing & {"dataset", "processor"}:
+            run_setup(place.experiment, folder=folder, steps=steps)
+        return Actors.of(folder)
+    from mmrun.data.processor import load_processor
 
-        reader = None if own is None else load_processor(own)
-        run_setup(place.experiment, folder=folder, steps=missing, reader=reader)
+    reader = load_processor(own)
+    if "dataset" in missing or built_streams(folder) != [one.name for one in reader.inputs]:
+        run_setup(
+            place.experiment, folder=folder, steps=["dataset"], reader=reader, rebuild_dataset=True
+        )
     return Actors.of(folder)

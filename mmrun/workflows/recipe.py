@@ -14,7 +14,7 @@ from mmrun.data.pipeline import resolve_pipeline
 from mmrun.errors import ConfigError
 from mmrun.progress import hide_library_bars
 from mmrun.training.processes import Leader
-from mmrun.workflows.actors import Actors, actors_folder, missing_steps
+from mmrun.workflows.actors import Actors, actors_folder, built_streams, missing_steps
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.place import Place
 from mmrun.workflows.setup import run_setup
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _OF_THE_PROCESSOR = frozenset({"data.dataset_type", "data.signal_start_end_unit"})
 """Keys of another section that decide how a signal is read."""
+_OF_THE_TOKENS = frozenset({"processor.tokenizer_path", "processor.new_vocabulary"})
 _NEEDED = ("mmrun.data.dataset", "mmrun.models.build", "mmrun.training.trainer")
 
 
@@ -121,6 +122,8 @@ class Ingredients:
     """Whether the checkpoint is mmrun's: it has processor and model in it then."""
     made_anew: bool
     """Whether processor and model are to be made as the experiment says it now."""
+    retokenized: bool = False
+    """Whether what it says of tokens is another thing now."""
 
     def for_others(self) -> dict[str, Any]:
         """Return what other processes do not know from the arguments' experiment."""
@@ -129,6 +132,7 @@ class Ingredients:
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "with_actors": self.with_actors,
             "made_anew": self.made_anew,
+            "retokenized": self.retokenized,
         }
 
     @classmethod
@@ -140,6 +144,7 @@ class Ingredients:
             checkpoint=None if told["checkpoint"] is None else Path(told["checkpoint"]),
             with_actors=told["with_actors"],
             made_anew=told["made_anew"],
+            retokenized=told["retokenized"],
         )
 
 
@@ -164,6 +169,7 @@ def prepare_recipe(beginning: Beginning, *, setup_path: Path | None, leader: Lea
         checkpoint=beginning.checkpoint,
         with_actors=_own(beginning),
         made_anew=_made_anew(beginning),
+        retokenized=_retokenized(beginning),
     )
     leader.order("recipe", **ingredients.for_others())
     return load_recipe(ingredients, arguments=arguments)
@@ -228,20 +234,38 @@ def _made_anew(beginning: Beginning) -> bool:
     )
 
 
+def _retokenized(beginning: Beginning) -> bool:
+    return any(
+        key in _OF_THE_TOKENS or key.startswith("processor.slots") for key in beginning.changed
+    )
+
+
 def _actors(beginning: Beginning, *, setup_path: Path | None) -> Actors:
     folder = setup_folder(beginning.place, setup_path)
     experiment, checkpoint = beginning.place.experiment, beginning.checkpoint
-    missing = missing_steps(experiment, folder)
-    reader = None
-    if checkpoint is not None and _own(beginning):
-        missing &= {"dataset"}
+    missing, actors = missing_steps(experiment, folder), Actors.of(folder)
+    if checkpoint is None or not _own(beginning):
         if missing:
-            reader = _saved_processor(
-                checkpoint, experiment=experiment, made_anew=_made_anew(beginning)
-            )
-    if missing:
-        run_setup(experiment, folder=folder, steps=missing, reader=reader)
-    return Actors.of(folder)
+            run_setup(experiment, folder=folder, steps=missing)
+        return actors
+    own = Ingredients(
+        experiment=experiment,
+        actors=actors,
+        checkpoint=checkpoint,
+        with_actors=True,
+        made_anew=_made_anew(beginning),
+        retokenized=_retokenized(beginning),
+    )
+    if "processor" in missing and actors.processor.is_dir() and not own.made_anew:
+        logger.warning(
+            "the processor in %s is of other files or data than there are now; the training goes "
+            "on with the checkpoint's",
+            actors.folder,
+        )
+    reader = _saved_processor(own, checkpoint)
+    if "dataset" in missing or built_streams(folder) != [one.name for one in reader.inputs]:
+        run_setup(experiment, folder=folder, steps=["dataset"], reader=reader, rebuild_dataset=True)
+    return actors
 
 
 def _processor(ingredients: Ingredients) -> "MultimodalProcessor":
@@ -250,25 +274,23 @@ def _processor(ingredients: Ingredients) -> "MultimodalProcessor":
     checkpoint = ingredients.checkpoint
     if checkpoint is None or not ingredients.with_actors:
         return load_processor(ingredients.actors.processor)
-    return _saved_processor(
-        checkpoint, experiment=ingredients.experiment, made_anew=ingredients.made_anew
-    )
+    return _saved_processor(ingredients, checkpoint)
 
 
-def _saved_processor(
-    checkpoint: Path, *, experiment: Experiment, made_anew: bool
-) -> "MultimodalProcessor":
+def _saved_processor(ingredients: Ingredients, checkpoint: Path) -> "MultimodalProcessor":
     """Return the processor of a checkpoint, with what the experiment says otherwise now.
 
     Its tokenizer is never learnt again: with another one the weights would mean something else.
     """
     from mmrun.data.processor import changed_processor, load_processor
 
-    saved = load_processor(checkpoint)
-    if not made_anew:
+    saved, experiment = load_processor(checkpoint), ingredients.experiment
+    if not ingredients.made_anew:
         return saved
     pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
-    return changed_processor(saved, pipeline, model=experiment.model)
+    return changed_processor(
+        saved, pipeline, model=experiment.model, tokens=ingredients.retokenized
+    )
 
 
 def _model(ingredients: Ingredients, processor: "MultimodalProcessor") -> Any:

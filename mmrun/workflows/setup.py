@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from mmrun.config.schema import Experiment, Split
 from mmrun.data.manifest import Row, read_manifest
-from mmrun.data.pipeline import Pipeline, resolve_pipeline
+from mmrun.data.pipeline import InputSlot, Pipeline, resolve_pipeline
 from mmrun.errors import ConfigError, DataError, UsageError
 from mmrun.files import folder_whole, write_whole
 from mmrun.progress import hide_library_bars
@@ -24,6 +24,7 @@ from mmrun.workflows.actors import (
     MARK,
     ROWS,
     STEPS,
+    STREAMS,
     Actors,
     Step,
     fingerprints,
@@ -55,12 +56,15 @@ def setup_command(
     place = setup_place(experiment, output_dir=output_dir)
     if experiment.setup.update_config:
         _refuse_under_dvc()
+    again = rebuild_dataset or experiment.setup.check_files
     chosen = frozenset(step for step in STEPS if getattr(experiment.setup, f"do_{step}"))
+    if chosen and again:  # both are about the data set, whatever else was named
+        chosen |= {"dataset"}
     actors = run_setup(
         experiment,
         folder=place / "setup",
         steps=chosen or frozenset(STEPS),
-        rebuild_dataset=rebuild_dataset or experiment.setup.check_files,
+        rebuild_dataset=again,
     )
     if experiment.setup.update_config:
         _note_place(config_path, place=place)
@@ -107,7 +111,8 @@ def run_setup(
             logger.info("%s: up to date in %s", step, actors.place(step))
     plan = _Plan.of(experiment, reader=reader) if todo else None
     for made in _make(plan, actors=actors, todo=todo, wanted=wanted) if plan else ():
-        _write(made, actors=actors, origin=wanted[made.step])
+        origin = plan.origin(made.step, wanted[made.step]) if plan else ""
+        _write(made, actors=actors, origin=origin)
     if all(actors.place(step).is_dir() for step in STEPS):
         _write_actors(actors)
     return actors
@@ -152,14 +157,44 @@ class _Plan:
         from mmrun.data.processor import streams_of
 
         pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
-        streams = reader.inputs if reader else streams_of(pipeline, model=experiment.model)
-        return cls(experiment=experiment, pipeline=pipeline, streams=streams, reader=reader)
+        if reader is None:
+            streams = streams_of(pipeline, model=experiment.model)
+            return cls(experiment=experiment, pipeline=pipeline, streams=streams)
+        names = [stream.name for stream in reader.inputs]
+        ordered = replace(pipeline, inputs=_in_order(pipeline.inputs, names))
+        return cls(experiment=experiment, pipeline=ordered, streams=reader.inputs, reader=reader)
+
+    def origin(self, step: Step, wanted: str) -> str:
+        """Return what an actor is marked with: ``wanted``, if the experiment says how it was read.
+
+        A data set that was read as an older checkpoint reads is none of what the experiment
+        describes now, and is made again for that.
+        """
+        if step != "dataset" or self.reader is None:
+            return wanted
+        from mmrun.data.processor import stream_of
+
+        said = [stream_of(slot, model=self.experiment.model) for slot in self.pipeline.inputs]
+        read = [replace(stream, files={}) for stream in self.streams]
+        return wanted if said == read else f"{wanted} as a checkpoint reads"
 
     @property
     def reads_tokens(self) -> bool:
         """Whether it takes a tokenizer to tell how long a row is."""
         limited = self.experiment.data.max_length is not None
         return limited or any(stream.tokens for stream in self.streams)
+
+
+def _in_order(slots: Sequence[InputSlot], names: Sequence[str]) -> tuple[InputSlot, ...]:
+    """Return the slots in the order of the streams that a checkpoint has."""
+    found = {slot.name: slot for slot in slots}
+    if found.keys() != set(names):
+        raise ConfigError(
+            f"processor.slots: has the inputs {', '.join(found)}; the checkpoint has "
+            f"{', '.join(names)}",
+            hint="name the inputs as they were when the training began",
+        )
+    return tuple(found[name] for name in names)
 
 
 def _make_dataset(
@@ -195,7 +230,10 @@ def _make_dataset(
         step="dataset",
         save=partial(write_dataset, rows),
         what=f"{counts} rows",
-        facts={ROWS: {split: len(found) for split, found in rows.items()}},
+        facts={
+            ROWS: {split: len(found) for split, found in rows.items()},
+            STREAMS: [stream.name for stream in plan.streams],
+        },
     )
 
 

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from mmrun.data.pipeline import resolve_pipeline
 from mmrun.errors import ConfigError, PluginError
 from mmrun.modalities.base import GROUP, load_modality, modality_name
+from mmrun.training.metrics import check_metrics
 from mmrun.workflows.checkpoints.sizes import in_words
 from mmrun.workflows.doctor.finding import Finding, fail, ok, warn
 from mmrun.workflows.doctor.patient import Patient
@@ -52,6 +53,10 @@ def plug_ins(patient: Patient) -> Iterator[Finding]:
                 absent.append(f"{name} is not installed ({error.hint})")
             else:
                 yield warn(str(error), error.hint)
+    try:
+        check_metrics(experiment.training.metric_name)
+    except (ConfigError, PluginError) as error:
+        yield fail(str(error), error.hint, exit_code=error.exit_code)
     yield ok("; ".join([f"{', '.join(loaded) or 'none'} can be used", *absent]))
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from mmrun.config.schema import GenerationSection, ModelSection
 from mmrun.data.dataset import SampleDataset
+from mmrun.data.manifest import TextColumns
 from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.processor import MultimodalProcessor, build_processor
 from mmrun.errors import ConfigError
-from mmrun.tasks.translation import compute_metrics, decode, generation_arguments
+from mmrun.tasks.translation import compute_metrics, decode, generation_arguments, texts_of
 
 TEXTS = ["four two", "007"]
 PROMPTS = ["read this", ""]
@@ -83,3 +84,20 @@ def test_only_what_was_given_goes_to_generate() -> None:
     section = GenerationSection(num_beams=5, options={"no_repeat_ngram_size": 2})
 
     assert generation_arguments(section) == {"num_beams": 5, "no_repeat_ngram_size": 2}
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+def test_words_of_the_new_vocabulary_are_text_and_the_prompt_is_not(prompted: bool) -> None:
+    pipeline = Pipeline(
+        inputs=(InputSlot(modality="features", settings={}),),
+        texts=TextColumns(prompted=prompted),
+        new_vocabulary="HELLO,WORLD,__en__",
+    )
+    built = build_processor(pipeline, model=ModelSection(), texts=["the cat sat"] * 3)
+    tokenizer: Any = built.tokenizer
+    ids = tokenizer("__en__HELLO the cat WORLD", add_special_tokens=False)["input_ids"]
+    row = np.array([[2, *ids, tokenizer.eos_token_id, tokenizer.pad_token_id]])
+
+    (text,) = texts_of(row, processor=built, prompts=["__en__"])
+
+    assert text.split() == ["HELLO", "the", "cat", "WORLD"]
