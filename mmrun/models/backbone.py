@@ -1,6 +1,7 @@
 """The backbone: from its keys, or from a pretrained one with a row for every token."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +14,19 @@ from transformers import (
 
 from mmrun.config.schema import ModelSection
 from mmrun.errors import ConfigError
-from mmrun.models.library import known_keys, read_model, read_pretrained, refusing
+from mmrun.models.library import known_keys, read_model, read_pretrained, refusing, say_drawn
+from mmrun.models.ties import held_apart, keep_apart
 
 ATTENTION = "attn_implementation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretrained:
+    """A backbone that was read."""
+
+    model: Any
+    untied: tuple[str, ...]
+    """Weights that its configuration ties, and its files hold apart."""
 
 
 def own_keys(section: ModelSection, *, known: PreTrainedConfig) -> dict[str, Any]:
@@ -88,7 +99,7 @@ def _start_id(defaults: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) ->
 
 def pretrained_backbone(
     section: ModelSection, *, tokenizer: PreTrainedTokenizerBase, new_tokens: Collection[str]
-) -> Any:
+) -> Pretrained | None:
     """Return the backbone of ``pretrained_backbone``, with a row for every token; or None."""
     if section.pretrained_backbone is None:
         return None
@@ -101,12 +112,10 @@ def pretrained_backbone(
             hint=f"set model.backbone_type to {config.model_type}",
         )
     changed = own_keys(section, known=config)
-    backbone = read_model(
-        AutoModelForSeq2SeqLM,
-        section.pretrained_backbone,
-        key=key,
-        **changed,
+    backbone, drawn = read_model(
+        AutoModelForSeq2SeqLM, section.pretrained_backbone, key=key, **changed
     )
+    say_drawn(drawn, key=key)
     for name in ("pad_token_id", "eos_token_id"):
         if getattr(backbone.config, name) != getattr(tokenizer, name):
             raise ConfigError(
@@ -114,8 +123,10 @@ def pretrained_backbone(
                 f"{getattr(backbone.config, name)}",
                 hint="use the tokenizer that belongs to model.pretrained_backbone",
             )
+    untied = held_apart(backbone)
+    keep_apart(backbone, untied)
     _extend(backbone, tokenizer=tokenizer, new_tokens=new_tokens)
-    return backbone
+    return Pretrained(model=backbone, untied=untied)
 
 
 @torch.no_grad()
@@ -123,7 +134,7 @@ def _extend(
     backbone: Any, *, tokenizer: PreTrainedTokenizerBase, new_tokens: Collection[str]
 ) -> None:
     """Give ``new_tokens`` rows that are the mean of those that the backbone had."""
-    had = backbone.get_input_embeddings().weight.shape[0]
+    had = min(len(weight) for weight in _tables(backbone))
     own = len(tokenizer) - len(new_tokens)
     if own > had:
         raise ConfigError(
@@ -132,13 +143,31 @@ def _extend(
             "processor.new_vocabulary",
         )
     if len(tokenizer) > had:
+        _require_one_table(backbone, new_tokens=new_tokens)
         backbone.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     vocabulary = tokenizer.get_vocab()
     new = {*(vocabulary[token] for token in new_tokens), *range(had, len(tokenizer))}
     old = torch.tensor([row for row in range(had) if row not in new])
-    tables = {
-        id(layer.weight): layer.weight
-        for layer in (backbone.get_input_embeddings(), backbone.get_output_embeddings())
-    }
-    for weight in tables.values():
+    for weight in _tables(backbone):
         weight[sorted(new)] = weight[old].mean(dim=0)
+
+
+def _tables(backbone: Any) -> list[torch.Tensor]:
+    """Return every table that has a row for each token: one where all are tied."""
+    layers = (
+        backbone.get_encoder().get_input_embeddings(),
+        backbone.get_decoder().get_input_embeddings(),
+        backbone.get_output_embeddings(),
+    )
+    return list({id(layer.weight): layer.weight for layer in layers}.values())
+
+
+def _require_one_table(backbone: Any, *, new_tokens: Collection[str]) -> None:
+    parts = (backbone.get_encoder(), backbone.get_decoder())
+    encoder, decoder = (part.get_input_embeddings().weight for part in parts)
+    if encoder is not decoder:
+        raise ConfigError(
+            f"processor.new_vocabulary: adds {len(new_tokens)} tokens, and encoder and decoder of "
+            "model.pretrained_backbone do not share their embeddings",
+            hint="remove new_vocabulary, or use a backbone with one table of tokens",
+        )

@@ -59,13 +59,16 @@ def build_model(
         inputs: What a batch holds, in the order in which the encoder reads it.
     """
     register_models()
-    streams = plan_streams(section, inputs=inputs)
-    backbone = pretrained_backbone(section, tokenizer=tokenizer, new_tokens=new_tokens)
+    with _seeded(seed):  # files may lack weights
+        streams = plan_streams(section, inputs=inputs)
+        read = pretrained_backbone(section, tokenizer=tokenizer, new_tokens=new_tokens)
+    backbone = read.model if read else None
     made = backbone.config if backbone else None
     if made is None:
         made = backbone_config(section, tokenizer=tokenizer, new_tokens=new_tokens)
     config = MultimodalEmbedderConfig(
         backbone_config=made,
+        untied=list(read.untied) or None if read else None,
         **plan_keys(streams, inputs=inputs),
         cache_frozen_mb=section.cache_frozen_mb,
         attention=(section.backbone_config or {}).get(ATTENTION),

@@ -81,6 +81,8 @@ class MultimodalEmbedderConfig(PreTrainedConfig):
     freeze_encoder_embed_tokens: bool = False
     freeze_decoder_embed_tokens: bool = False
     freeze_lm_head: bool = False
+    untied: list[str] | None = None
+    """Weights of the backbone that its configuration ties, and its files hold apart."""
     lora: dict[str, Any] | None = None
     cache_frozen_mb: int | None = None
     attention: str | None = None

@@ -14,6 +14,7 @@ from mmrun.models.lora import add_adapters, again, train_adapters_alone
 from mmrun.models.mapper import Mapper
 from mmrun.models.prompted import PromptedGenerationMixin
 from mmrun.models.stream import Stream, mapped
+from mmrun.models.ties import keep_apart
 from mmrun.models.vectors import VectorCache
 
 _IGNORED = -100
@@ -45,6 +46,7 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
             config.backbone_config,
             **({"attn_implementation": config.attention} if config.attention else {}),
         )
+        keep_apart(self.backbone, config.untied or ())
         self.main_input_name = config.inputs[0].name
         self.post_init()
         # What a part never trains: sinusoids that it keeps as parameters, for instance.

@@ -21,6 +21,8 @@ _REFUSED = (OSError, ValueError, TypeError, KeyError, ImportError, StrictDatacla
 _KEPT = torch.float32
 """How weights are trained and saved: in half precision, small steps would be lost."""
 
+_SHOWN = 3
+
 _IN_VERSION_4 = frozenset(
     {
         "_commit_hash",
@@ -133,6 +135,24 @@ def read_pretrained(kind: Any, name: str, *, key: str, **changed: Any) -> Any:
         ) from error
 
 
-def read_model(kind: Any, name: str, *, key: str, **changed: Any) -> Any:
-    """Read the weights under ``name`` as float32, however they are stored; so says its config."""
-    return read_pretrained(kind, name, key=key, **{**changed, "dtype": _KEPT})
+def read_model(kind: Any, name: str, *, key: str, **changed: Any) -> tuple[Any, list[str]]:
+    """Read the weights under ``name`` as float32, however they are stored; so says its config.
+
+    Returns:
+        The model, and the names of its weights that are not there and were drawn.
+    """
+    wanted = {**changed, "dtype": _KEPT, "output_loading_info": True}
+    model, info = read_pretrained(kind, name, key=key, **wanted)
+    return model, sorted(info["missing_keys"])
+
+
+def say_drawn(names: Sequence[str], *, key: str) -> None:
+    """Say which weights of a pretrained part are new."""
+    if names:
+        logger.warning("%s: lacks %s, which are drawn anew", key, listed(names))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of ``names``, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -13,9 +13,19 @@ from mmrun.errors import ConfigError
 from mmrun.models.configuration import FRAMES, STREAM_KEYS, InputSpec
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.extractor import encoder_alone
-from mmrun.models.library import known_keys, read_model, read_pretrained, refusing
+from mmrun.models.library import (
+    known_keys,
+    listed,
+    read_model,
+    read_pretrained,
+    refusing,
+    say_drawn,
+)
 
 logger = logging.getLogger(__name__)
+
+_POOLER = "pooler."
+"""What makes one vector of an image; files of models that name images often lack it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +178,18 @@ def _pretrained(plan: StreamPlan) -> Any:
         known=config,
         key=plan.key("feature_extractor_config"),
     )
-    return encoder_alone(read_model(AutoModel, name, key=key, **changed))
+    whole, lacking = read_model(AutoModel, name, key=key, **changed)
+    new = {whole.get_parameter_or_buffer(lost) for lost in lacking}
+    encoder = encoder_alone(whole)
+    drawn = [name for name, weight in encoder.named_parameters() if weight in new]
+    if section.freeze_feature_extractor and any(name.startswith(_POOLER) for name in drawn):
+        raise ConfigError(
+            f"{key}: lacks {listed(drawn)}, and {plan.key('freeze_feature_extractor')} would keep "
+            "them as they are drawn",
+            hint="train the feature extractor, or name a model that has them",
+        )
+    say_drawn(drawn, key=key)
+    return encoder
 
 
 def _check_mapper(plan: StreamPlan) -> None:

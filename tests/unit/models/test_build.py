@@ -1,15 +1,19 @@
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, CLIPConfig, CLIPModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM, CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
 from mmrun.data.tokenizer import extend_tokenizer
 from mmrun.errors import ConfigError
-from mmrun.models.build import build_model
-from tests.unit.models.tiny import CLIP, M2M, model, section, tokenizer
+from mmrun.models.build import build_model, load_model
+from tests.unit.models.tiny import CLIP, CLIP_PART, M2M, T5, model, section, tokenizer
+
+VIT: dict[str, Any] = {**CLIP_PART, "image_size": 8, "patch_size": 4}
 
 
 def test_the_seed_decides_the_weights_and_nothing_else_moves() -> None:
@@ -48,6 +52,110 @@ def test_a_pretrained_backbone_keeps_its_weights(pretrained: Path) -> None:
 
     stored = AutoModelForSeq2SeqLM.from_pretrained(pretrained).state_dict()
     assert all(torch.equal(built.backbone.state_dict()[name], stored[name]) for name in stored)
+
+
+@pytest.fixture
+def untied(tmp_path: Path) -> Path:
+    """Write a T5 as those of version 1.1 are: told to be tied, with an output layer of its own."""
+    config = {**T5, "feed_forward_proj": "gated-gelu"}
+    backbone = model(seed=5, backbone_type="t5", backbone_config=config).backbone
+    backbone.save_pretrained(tmp_path / "t5")
+    weights = load_file(tmp_path / "t5" / "model.safetensors")
+    weights["lm_head.weight"] = weights["shared.weight"].flip(0).contiguous()
+    save_file(weights, tmp_path / "t5" / "model.safetensors", metadata={"format": "pt"})
+    told = json.loads((tmp_path / "t5" / "config.json").read_text())
+    told |= {"tie_word_embeddings": False, "scale_decoder_outputs": False}
+    (tmp_path / "t5" / "config.json").write_text(json.dumps(told))
+    return tmp_path / "t5"
+
+
+def of_t5(folder: Path, **given: Any) -> Any:
+    given = {"backbone_type": "t5", "backbone_config": None, **given}
+    return model(pretrained_backbone=str(folder), **given)
+
+
+@torch.no_grad()
+def test_an_output_layer_that_is_stored_apart_stays_apart(untied: Path, tmp_path: Path) -> None:
+    stored: Any = AutoModelForSeq2SeqLM.from_pretrained(untied)
+    ids = torch.tensor([[5, 6, 2]])
+
+    built = of_t5(untied)
+    built.save_pretrained(tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+
+    for found in (built, loaded):
+        found.tie_weights()  # as a resume does
+        assert found.backbone.lm_head.weight is not found.backbone.shared.weight
+        written = found.backbone.eval()(input_ids=ids, decoder_input_ids=ids).logits
+        expected = stored(input_ids=ids, decoder_input_ids=ids).logits
+        torch.testing.assert_close(written, expected)
+
+
+def test_new_tokens_have_rows_in_every_table_that_is_apart(untied: Path) -> None:
+    extended = tokenizer()
+    new = extend_tokenizer(extended, "__de__")
+    stored = load_file(untied / "model.safetensors")
+
+    built: Any = build_model(
+        section(pretrained_backbone=str(untied), backbone_type="t5", backbone_config=None),
+        tokenizer=extended,
+        new_tokens=new,
+        seed=1,
+    ).backbone
+
+    for name in ("shared", "lm_head"):
+        table, old = getattr(built, name).weight, stored[f"{name}.weight"]
+        assert torch.equal(table[:-1], old)
+        torch.testing.assert_close(table[-1], old.mean(dim=0))
+
+
+def test_new_tokens_for_tables_that_are_not_shared_are_refused(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}
+    keys |= {"decoder_vocab_size": len(tokenizer()), **M2M}
+    model(backbone_type="marian", backbone_config=keys).backbone.save_pretrained(tmp_path)
+    extended = tokenizer()
+    new = extend_tokenizer(extended, "__de__")
+
+    given = section(pretrained_backbone=str(tmp_path), backbone_config=None)
+
+    with pytest.raises(ConfigError, match=r"new_vocabulary: adds 1 tokens, and encoder and dec"):
+        build_model(given, tokenizer=extended, new_tokens=new, seed=1)
+
+
+def test_a_decoder_with_fewer_rows_than_tokens_is_refused(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}
+    keys |= {"decoder_vocab_size": 20, **M2M}
+    model(backbone_type="marian", backbone_config=keys).backbone.save_pretrained(tmp_path)
+
+    with pytest.raises(ConfigError, match="the backbone has embeddings for 20"):
+        model(pretrained_backbone=str(tmp_path), backbone_config=None, backbone_type="marian")
+
+
+def test_what_a_pretrained_part_lacks_is_said_and_drawn_from_the_seed(
+    pretrained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deeper = {"decoder_layers": 2}
+    given: dict[str, Any] = {"pretrained_backbone": str(pretrained), "backbone_config": deeper}
+
+    first, same, other = (model(seed=seed, **given).state_dict() for seed in (3, 3, 4))
+
+    name = "backbone.model.decoder.layers.1.fc1.weight"
+    assert torch.equal(first[name], same[name])
+    assert not torch.equal(first[name], other[name])
+    assert "pretrained_backbone: lacks model.decoder.layers.1." in caplog.text
+
+
+def test_a_frozen_extractor_that_lacks_what_makes_its_vectors_is_refused(tmp_path: Path) -> None:
+    ViTModel(ViTConfig(**VIT), add_pooling_layer=False).save_pretrained(tmp_path)
+    given: dict[str, Any] = {
+        "feature_extractor_type": "vit",
+        "pretrained_feature_extractor": str(tmp_path),
+        "feat_dim": VIT["hidden_size"],
+    }
+
+    model(**given)
+    with pytest.raises(ConfigError, match=r"lacks pooler\.dense.*freeze_feature_extractor would"):
+        model(**given, freeze_feature_extractor=True)
 
 
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
