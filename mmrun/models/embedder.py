@@ -229,7 +229,7 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
         mask = parts[0][1]
         end = mask.new_full((len(mask), 1), self._one_eos(), dtype=torch.long)
         parts.append((self._embedded(end), torch.ones_like(end)))
-        positions, mask = packed(parts)
+        positions, mask = packed([(part.to(parts[-1][0].dtype), mask) for part, mask in parts])
         return self.backbone.get_encoder()(inputs_embeds=positions, attention_mask=mask), mask
 
     def _positions(

@@ -12,6 +12,12 @@ from mmrun.models.build import load_model
 from mmrun.models.embedder import MultimodalEmbedderModel
 from tests.unit.models.tiny import BACKBONES, M2M, SIZE, model
 
+ONE_HEAD = {"d_model": SIZE, "encoder_attention_heads": 1, "decoder_attention_heads": 1}
+NO_MAPPER = {
+    "multimodal_mapper_type": None,
+    "backbone_type": "bart",
+    "backbone_config": {**M2M, **ONE_HEAD},
+}
 LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 
 
@@ -99,7 +105,7 @@ def test_mixed_precision_gives_nearly_the_same_loss(
     )
 
 
-@pytest.mark.parametrize("given", BACKBONES)
+@pytest.mark.parametrize("given", [*BACKBONES, pytest.param(NO_MAPPER, id="no mapper")])
 @torch.no_grad()
 def test_a_model_in_half_precision_reads_batches_as_they_are(given: dict[str, Any]) -> None:
     tiny: Any = model(**given).bfloat16()
