@@ -56,8 +56,8 @@ class Clip:
         if not span.start < min(end, lasts) or end > lasts + period:
             extent = f"{lasts:.0f} ms ({self.total} frames)"
             raise outside(span, path=self.path, unit=unit, extent=extent)
-        first = int(np.searchsorted(begins + period / 2, span.start, side="right"))
-        first = min(first, self.total - 1)
+        between = (begins[1:] + begins[:-1]) / 2
+        first = int(np.searchsorted(between, span.start, side="right"))
         stop = int(np.searchsorted(begins, end, side="right"))
         return range(first, max(stop, first + 1), stride)
 

@@ -51,6 +51,12 @@ def test_frames_need_not_be_evenly_apart() -> None:
     assert chosen(clip(UNEVEN, fps=20.0), Span(start=155, end=330)) == [3, 4, 5, 6]
 
 
+def test_a_frame_that_is_shown_for_long_is_nearer_than_one_that_is_not_yet_shown() -> None:
+    paused = clip([0, 40, 500, 540, 580, 620])
+
+    assert chosen(paused, Span(start=100, end=200)) == [1]
+
+
 def test_a_file_without_times_is_taken_at_its_rate() -> None:
     untimed = Clip(
         path=Path("a.h264"),
