@@ -67,19 +67,25 @@ class Clip:
         What the file does not have of them, or what cannot be decoded, is an error.
         """
         decoded = given = 0
+        spoilt = False
         for place, frame in self._decoded(wanted.start):
             decoded += 1
+            # The frames after it are made from it, up to one that can stand alone.
+            spoilt = frame.is_corrupt or (spoilt and not frame.key_frame)
             if place in wanted:
+                if spoilt:
+                    raise self._damaged(f"the decoder made up a part of frame {place}")
                 given += 1
                 yield frame
             if place >= wanted[-1]:
                 break
         logger.debug("%s: decoded %d frames for %d", self.path, decoded, len(wanted))
         if given < len(wanted):
-            raise DataError(
-                f"{self.path} is damaged: of {len(wanted)} frames, {given} can be decoded",
-                hint="make it again from its source, or remove the row",
-            )
+            raise self._damaged(f"of {len(wanted)} frames, {given} can be decoded")
+
+    def _damaged(self, what: str) -> DataError:
+        hint = "make it again from its source, or remove the row"
+        return DataError(f"{self.path} is damaged: {what}", hint=hint)
 
     def _begins_ms(self) -> NDArray[np.floating[Any]]:
         if self.times is None:

@@ -2,7 +2,9 @@ import logging
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -160,6 +162,35 @@ def test_frames_that_are_damaged_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="cannot be read"):
         list(read_clip(path, timed=False).pictures(range(20)))
+
+
+def spoilt(path: Path, *, frame: int) -> Path:
+    """Write over all but the head of a frame, so that the decoder makes up its picture."""
+    with av.open(str(path)) as container:
+        packets: list[Any] = [packet for packet in container.demux(video=0) if packet.size]
+    packet = sorted(packets, key=lambda one: one.pts)[frame]
+    content = bytearray(path.read_bytes())
+    content[packet.pos + 8 : packet.pos + packet.size] = b"\xff" * (packet.size - 8)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "wanted", [range(20), range(12, 14), range(15, 20, 2)], ids=["all", "it", "after it"]
+)
+def test_a_picture_that_the_decoder_made_up_is_refused(tmp_path: Path, wanted: range) -> None:
+    whole = write_video(tmp_path / "a.mp4", moving(40), lossless=False, key_frame_every=10)
+    read = read_clip(spoilt(whole, frame=12), timed=True)
+
+    with pytest.raises(DataError, match="is damaged: the decoder made up a part of frame 1"):
+        list(read.pictures(wanted))
+
+
+def test_damage_before_the_key_frame_of_a_span_does_not_matter(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "a.mp4", moving(40), lossless=False, key_frame_every=10)
+    read = read_clip(spoilt(whole, frame=12), timed=True)
+
+    assert len(list(read.pictures(range(20, 40)))) == 20
 
 
 def test_frames_that_the_index_has_and_the_file_has_not_are_counted(tmp_path: Path) -> None:
