@@ -37,8 +37,9 @@ def frames_of_span(
             f"{path} does not say how many frames a second has, the span is in milliseconds",
             hint="give frame numbers, with signal_start_end_unit: frames in modality_kwargs",
         )
-    start = floor(span.start / _SECOND_MS * fps)
-    end = total if span.end is None else ceil(span.end / _SECOND_MS * fps)
+    # Divided last, it is rounded once, and whole where it should be.
+    start = floor(span.start * fps / _SECOND_MS)
+    end = total if span.end is None else ceil(span.end * fps / _SECOND_MS)
     if not start < min(end, total) or end > total + 1:
         lasts = f"{total / fps * _SECOND_MS:.0f} ms ({total} frames)"
         raise outside(span, path=path, unit=unit, extent=lasts)

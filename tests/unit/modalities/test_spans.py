@@ -44,6 +44,16 @@ def test_a_span_may_count_milliseconds(span: Span, frames: list[int]) -> None:
     assert chosen(span, unit="milliseconds", fps=25.0) == frames
 
 
+@pytest.mark.parametrize("fps", [25.0, 50.0, 100.0])
+def test_a_span_on_the_borders_of_frames_has_no_frame_too_many(fps: float) -> None:
+    period = int(1000 / fps)
+
+    for first in range(1, 1500):
+        span = Span(start=first * period, end=(first + 10) * period)
+        assert chosen(span, unit="milliseconds", fps=fps, total=2000)[0] == first
+        assert len(chosen(span, unit="milliseconds", fps=fps, total=2000)) == 10
+
+
 def test_a_stride_begins_at_the_start_of_the_span() -> None:
     assert chosen(Span(start=1, end=6), stride=2) == [1, 3, 5]
 
