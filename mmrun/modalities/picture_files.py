@@ -1,6 +1,7 @@
 """Pictures in files: PNG, JPEG, BMP, TIFF, WebP and what else Pillow reads, and `.npy`."""
 
 import errno
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,19 @@ SUFFIXES = frozenset({".npy", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", 
 _BYTE = 255.0
 _SHORT = 65535.0
 _AXES = 3
+_WIDE = ("I", "F")
+"""Modes of Pillow that have more than a byte a pixel."""
+_PORTABLE = "PPM"
+"""The format whose grey images Pillow brings to 16 bits, and then calls plain integers."""
 _ON_ITS_SIDE = range(5, 9)
-_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+    Image.DecompressionBombError,
+)
 """What Pillow and NumPy raise on files that are cut off, of another kind, or absurdly large."""
 
 
@@ -50,7 +62,7 @@ def read_picture(path: Path, *, channels: int, sizing: Sizing) -> Picture:
             array = np.load(path, allow_pickle=False)
             return _resized(_recoloured(_from_array(array, path=path), channels), sizing=sizing)
         with Image.open(path) as image:
-            return _from_image(image, channels=channels, sizing=sizing)
+            return _from_image(image, path=path, channels=channels, sizing=sizing)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
@@ -67,11 +79,13 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     )
 
 
-def _from_image(image: Image.Image, *, channels: int, sizing: Sizing) -> Picture:
+def _from_image(image: Image.Image, *, path: Path, channels: int, sizing: Sizing) -> Picture:
     upright = ImageOps.exif_transpose(image) if _turned(image) else image
-    if upright.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8, not scale them
-        grey = np.asarray(upright, dtype=np.float32)[:, :, None] / np.float32(_SHORT)
-        return _resized(_recoloured(grey, channels), sizing=sizing)
+    if upright.mode.startswith(_WIDE):  # Pillow would clip them to 8 bits, not scale them
+        grey = np.asarray(upright, dtype=np.float32)[:, :, None]
+        short = upright.mode.startswith("I;16") or image.format == _PORTABLE
+        shares = grey / np.float32(_SHORT) if short else _require_shares(grey, path=path)
+        return _resized(_recoloured(shares, channels), sizing=sizing)
     mode = "L" if channels == 1 else "RGB"
     coloured = upright if upright.mode == mode else upright.convert(mode)
     size = sizing(coloured.width, coloured.height)
@@ -91,12 +105,16 @@ def _from_array(array: "np.ndarray[Any, Any]", *, path: Path) -> Array:
     first = array.ndim == _AXES and array.shape != shape
     pixels = (array.transpose(1, 2, 0) if first else array).reshape(shape)
     scaled = pixels.astype(np.float32) / np.float32(_BYTE if pixels.dtype == np.uint8 else 1)
-    if not (np.isfinite(scaled).all() and scaled.min() >= 0 and scaled.max() <= 1):
+    return _require_shares(scaled, path=path)
+
+
+def _require_shares(pixels: Array, *, path: Path) -> Array:
+    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
         raise DataError(
             f"{path} holds values outside 0 to 1",
             hint="store bytes (uint8), or numbers from 0 to 1",
         )
-    return scaled
+    return pixels
 
 
 def _shape(shape: tuple[int, ...], *, path: Path) -> tuple[int, int, int]:

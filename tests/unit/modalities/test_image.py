@@ -134,6 +134,33 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded, 0.2, rtol=1e-4)
 
 
+def test_sixteen_bits_of_any_kind_of_file_are_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5\n1 2\n65535\n" + np.full(2, 65535 // 5, dtype=">u2").tobytes())
+
+    loaded = modality(size=2, channels=1).load(signal(path))
+
+    np.testing.assert_allclose(loaded, 0.2, rtol=1e-4)
+
+
+def test_an_image_of_floats_is_of_shares(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.full((2, 1), 0.2, dtype=np.float32)).save(path)
+
+    loaded = modality(size=2, channels=1).load(signal(path))
+
+    np.testing.assert_allclose(loaded, 0.2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_an_image_of_numbers_that_are_no_shares_is_refused(tmp_path: Path, kind: type) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.full((2, 1), 200, dtype=kind)).save(path)
+
+    with pytest.raises(DataError, match=r"a\.tif holds values outside 0 to 1"):
+        modality(size=2, channels=1).load(signal(path))
+
+
 def test_values_that_are_no_shares_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.full((2, 2), 200.0))
