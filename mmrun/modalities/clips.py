@@ -185,6 +185,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise _without_picture(path, sound=bool(container.streams.audio))
+            if container.streams.video[0].codec_context is None:
+                raise DataError(
+                    f"{path} cannot be read: FFmpeg has no decoder for it",
+                    hint="convert it, to H.264 for instance",
+                )
             yield container, container.streams.video[0]
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _unreadable(path) from error

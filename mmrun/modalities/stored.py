@@ -3,6 +3,7 @@
 import io
 import math
 import pickle
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
@@ -32,6 +33,8 @@ _UNREADABLE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
+    SyntaxError,
+    tokenize.TokenError,  # NumPy, of a head that is damaged
 )
 
 
@@ -138,18 +141,36 @@ def _pt(path: Path, key: str | None) -> Stored:
     import torch
 
     if not zipfile.is_zipfile(path):
-        path.open("rb").close()  # a file that is missing is not one that is broken
-        raise unreadable(path)
-    held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:  # a file that is missing is not one that is broken
+            pickled = file.read(1) == pickle.PROTO
+        old = "is a pickle, as torch before 1.6 wrote it"
+        raise _no_tensors(path, what=old) if pickled else unreadable(path)
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise _no_tensors(path, what="holds something else than tensors") from error
     if isinstance(held, dict):
         held = held[_one_of(held, key=key, path=path)]
-    if not isinstance(held, torch.Tensor) or held.layout != torch.strided or held.is_complex():
+    if not isinstance(held, torch.Tensor) or not _plain(held):
         raise _no_numbers(path)
     tensor = held.detach()
     return Stored(
         shape=tuple(tensor.shape),
         read=lambda index: tensor[index].to(torch.float32, copy=True).contiguous().numpy(),
     )
+
+
+def _no_tensors(path: Path, *, what: str) -> DataError:
+    return DataError(
+        f"{path} cannot be read: it {what}, and no code is run from files",
+        hint="write it again: torch.save(torch.from_numpy(array), path)",
+    )
+
+
+def _plain(tensor: Any) -> bool:
+    """Whether its numbers are there, and are what they say."""
+    sparse = str(tensor.layout) != "torch.strided"
+    return not (sparse or tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
 
 
 def _safetensors(path: Path, key: str | None) -> Stored:
@@ -162,6 +183,8 @@ def _safetensors(path: Path, key: str | None) -> Stored:
         part = file.get_slice(_one_of(names, key=key, path=path))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise unreadable(path) from error
+    if part.get_dtype().startswith("C"):
+        raise _no_numbers(path)
     return Stored(
         shape=tuple(part.get_shape()),
         read=lambda index: _strided(part, index).to(torch.float32).contiguous().numpy(),

@@ -164,6 +164,14 @@ def test_frames_that_are_damaged_are_refused(tmp_path: Path) -> None:
         list(read_clip(path, timed=False).pictures(range(20)))
 
 
+def test_a_codec_that_is_not_known_is_said(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", moving(2))
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_NONE"))
+
+    with pytest.raises(DataError, match=r"a\.mkv cannot be read: FFmpeg has no decoder for it"):
+        read_clip(path, timed=False)
+
+
 def spoilt(path: Path, *, frame: int) -> Path:
     """Write over all but the head of a frame, so that the decoder makes up its picture."""
     with av.open(str(path)) as container:

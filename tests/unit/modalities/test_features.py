@@ -266,6 +266,60 @@ def test_a_file_that_is_not_whole_is_named(tmp_path: Path, content: bytes) -> No
         modality().load(signal(path))
 
 
+@pytest.mark.parametrize("ask", ["length", "load"])
+def test_a_damaged_head_of_an_array_is_named(tmp_path: Path, ask: str) -> None:
+    path = stored(tmp_path, frames(2))
+    path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
+
+    with pytest.raises(DataError, match=r"signal\.npy cannot be read"):
+        getattr(modality(), ask)(signal(path))
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize")
+@pytest.mark.filterwarnings("ignore:TypedStorage")
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        pytest.param(
+            lambda: torch.quantize_per_tensor(torch.zeros(2, SIZE), 0.1, 0, torch.quint8),
+            id="quantized",
+        ),
+        pytest.param(lambda: torch.zeros(2, SIZE, device="meta"), id="without values"),
+    ],
+)
+def test_a_tensor_without_plain_numbers_is_refused(
+    tmp_path: Path, tensor: Callable[[], torch.Tensor]
+) -> None:
+    torch.save(tensor(), tmp_path / "a.pt")
+
+    with pytest.raises(DataError, match="does not hold numbers"):
+        modality().length(signal(tmp_path / "a.pt"))
+
+
+def test_complex_numbers_are_refused_in_safetensors_too(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2, SIZE, dtype=torch.complex64)}, tmp_path / "a.safetensors")
+
+    with pytest.raises(DataError, match="does not hold numbers"):
+        modality().length(signal(tmp_path / "a.safetensors"))
+
+
+def test_a_torch_file_of_another_object_is_told_from_one_that_is_cut_off(tmp_path: Path) -> None:
+    torch.save(frames(2), tmp_path / "a.pt")
+
+    with pytest.raises(DataError, match="something else than tensors") as caught:
+        modality().length(signal(tmp_path / "a.pt"))
+
+    assert "torch.from_numpy" in caught.value.hint
+
+
+def test_a_torch_file_of_the_old_format_is_called_so(tmp_path: Path) -> None:
+    old = {"_use_new_zipfile_serialization": False}
+    torch.save(torch.from_numpy(frames(2)), tmp_path / "a.pt", **old)
+
+    with pytest.raises(DataError, match=r"a\.pt cannot be read: it is a pickle"):
+        modality().length(signal(tmp_path / "a.pt"))
+
+
 def test_a_pickle_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "signal.npy"
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
