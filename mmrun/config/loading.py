@@ -120,6 +120,8 @@ def _flat(tree: Mapping[str, Any], key: Key) -> Iterator[tuple[str, str]]:
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, (*key, name))
+        elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            yield from _flat({str(place): one for place, one in enumerate(value)}, (*key, name))
         else:
             yield ".".join((*key, name)), _text(value)
 

@@ -12,6 +12,7 @@ from mmrun.modalities.base import modality_name
 
 _CLASS_SUFFIX = "ModalityProcessor"
 _TEXT = "text"
+_WITHOUT_SPANS = frozenset({"image", "signwriting", "text"})
 _KEYS = (
     "processor_class",
     "processor_kwargs",
@@ -95,11 +96,14 @@ def _agreed(pipeline: Pipeline, *, data: DataSection) -> Pipeline:
     unit = data.signal_start_end_unit
     if unit is None:
         return pipeline
-    return replace(pipeline, inputs=tuple(_with_unit(slot, unit=unit) for slot in pipeline.inputs))
+    inputs = tuple(_with_unit(slot, unit=unit) for slot in pipeline.inputs)
+    return replace(pipeline, inputs=inputs)
 
 
 def _with_unit(slot: InputSlot, *, unit: str) -> InputSlot:
     """Give the unit of spans to an input that does not say it."""
+    if slot.modality in _WITHOUT_SPANS:
+        return slot
     own = slot.settings.get(_UNIT, unit)
     if own != unit:
         raise ConfigError(

@@ -24,6 +24,8 @@ from mmrun.files import is_settled, write_whole
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_READ_THEMSELVES = ("text", "signwriting")
+"""Kinds of signals that name no file: looking for one would take as long as for those that do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +81,14 @@ def _absolute(path: Path) -> Path:
 
 def signal_columns(experiment: Experiment) -> frozenset[str]:
     """Return the columns that may name files; in slots any column may be a signal's."""
+    slots = experiment.processor.slots
+    if slots is None:
+        kind = experiment.processor.pipeline or experiment.data.dataset_type or ""
+        return frozenset() if kind.startswith(_READ_THEMSELVES) else frozenset({"signal"})
     columns = {"signal"}
-    for slot in experiment.processor.slots or ():
-        columns |= {str(name) for name in slot.get("column_map") or {}}
+    for slot in slots:
+        if not str(slot.get("processor_class")).lower().startswith(_READ_THEMSELVES):
+            columns |= {str(name) for name in slot.get("column_map") or {}}
     return frozenset(columns)
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import distributed
 
 Share = TypeVar("Share")
-Number = TypeVar("Number", int, float)
 
 
 def agreed(own: str | None, *, device: torch.device) -> str | None:
@@ -22,15 +21,13 @@ def agreed(own: str | None, *, device: torch.device) -> str | None:
     return next(reason for reason in reasons if reason is not None)
 
 
-def summed(own: Number, *, device: torch.device) -> Number:
+def summed(own: int, *, device: torch.device) -> int:
     """Return the sum of what all processes have."""
     if not _several():
         return own
-    # In 64 bits: a float of 32, which torch would take, is not enough to count with.
-    total = torch.tensor(own, dtype={int: torch.int64, float: torch.float64}[type(own)])
-    total = total.to(device)
+    total = torch.tensor(own, device=device)
     distributed.all_reduce(total)
-    return type(own)(total)
+    return int(total)
 
 
 def gathered(own: Share) -> list[Share] | None:

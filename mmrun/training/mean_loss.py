@@ -3,11 +3,14 @@
 import torch
 
 from mmrun.data.collator import IGNORED
-from mmrun.training.collective import summed
 
 
 class MeanLoss:
-    """Means of batches, each weighed by the labels that it is the mean of."""
+    """Means of batches, each weighed by the labels that it is the mean of.
+
+    It is that of one process alone: several fill up their last batches with rows that were there
+    already, and their losses are not means of their own labels.
+    """
 
     def __init__(self) -> None:
         self._sum = 0.0
@@ -20,7 +23,7 @@ class MeanLoss:
             self._sum += float(loss) * counted
             self._labels += counted
 
-    def value(self, *, device: torch.device) -> float | None:
-        """Return the mean over all processes; None where no label counted."""
-        labels = summed(self._labels, device=device)
-        return summed(self._sum, device=device) / labels if labels else None
+    @property
+    def value(self) -> float | None:
+        """The mean over all labels; None where none counted."""
+        return self._sum / self._labels if self._labels else None

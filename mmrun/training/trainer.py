@@ -452,8 +452,8 @@ class ResumableTrainer(Seq2SeqTrainer):
             self.gather_function = self.accelerator.gather_for_metrics
         self._mean_loss = MeanLoss()
         done: Any = super().evaluation_loop(*arguments, **options)
-        loss = self._mean_loss.value(device=self.args.device)
-        if loss is not None:
+        loss = self._mean_loss.value
+        if loss is not None and self.args.world_size == 1:
             done.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"] = loss
         return done
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _OF_THE_PROCESSOR = frozenset({"data.dataset_type", "data.signal_start_end_unit"})
 """Keys of another section that decide how a signal is read."""
-_OF_THE_TOKENS = frozenset({"processor.tokenizer_path", "processor.new_vocabulary"})
+_OF_THE_TOKENS = frozenset({"tokenizer_path", "new_vocabulary"})
 _NEEDED = ("mmrun.data.dataset", "mmrun.models.build", "mmrun.training.trainer")
 
 
@@ -236,7 +236,8 @@ def _made_anew(beginning: Beginning) -> bool:
 
 def _retokenized(beginning: Beginning) -> bool:
     return any(
-        key in _OF_THE_TOKENS or key.startswith("processor.slots") for key in beginning.changed
+        key.startswith("processor.") and key.rpartition(".")[2] in _OF_THE_TOKENS
+        for key in beginning.changed
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mmrun.config.loading import load_experiment
 from mmrun.config.schema import Experiment
@@ -13,7 +14,14 @@ from mmrun.data.dataset import load_dataset_actor
 from mmrun.data.processor import load_processor
 from mmrun.errors import ConfigError, DataError, PluginError, UsageError
 from mmrun.models.build import load_model
-from mmrun.workflows.actors import STEPS, Actors, missing_steps, read_actors, with_modality
+from mmrun.workflows.actors import (
+    STEPS,
+    Actors,
+    fingerprints,
+    missing_steps,
+    read_actors,
+    with_modality,
+)
 from mmrun.workflows.setup import run_setup, setup_command
 
 HEADER = "signal\toutput\n"
@@ -366,3 +374,19 @@ def test_a_model_is_made_again_when_its_tokenizer_learns_from_another_column(pro
     other = experiment(project, data=data, processor=written("signal"))
 
     assert {"processor", "model"} <= missing_steps(other, actors.folder)
+
+
+def test_weights_that_were_trained_further_are_others(project: Path) -> None:
+    folder = project / "backbone"
+    backbone = load_model(made(project).model).backbone
+    backbone.save_pretrained(folder)
+    given = {"pretrained_backbone": str(folder), "backbone_config": None}
+    tokenizer = {"tokenizer_path": str(project / "out/setup/processor")}
+    first = fingerprints(experiment(project, model=given, processor=tokenizer))
+
+    with torch.no_grad():
+        for weight in backbone.parameters():
+            weight.add_(0.1)
+    backbone.save_pretrained(folder)
+
+    assert fingerprints(experiment(project, model=given, processor=tokenizer)) != first

@@ -351,6 +351,14 @@ def test_equal_values_have_equal_flat_texts(tmp_path: Path) -> None:
     assert first == second == {"training.learning_rate": "0.0001", "training.warmup_steps": "500"}
 
 
+def test_what_stands_in_a_slot_has_a_key_of_its_own(tmp_path: Path) -> None:
+    texts = flat(
+        load(tmp_path, "processor: {slots: [{processor_kwargs: {tokenizer_path: /a/tok}}]}\n")
+    )
+
+    assert texts == {"processor.slots.0.processor_kwargs.tokenizer_path": "/a/tok"}
+
+
 def test_the_flat_form_has_one_text_for_each_key(tmp_path: Path) -> None:
     texts = flat(load(tmp_path, WHOLE))
 

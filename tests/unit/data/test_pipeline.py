@@ -219,3 +219,17 @@ def test_two_names_that_disagree_are_refused() -> None:
 def test_no_name_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="the modality is not given"):
         resolved()
+
+
+def test_the_unit_of_spans_is_for_inputs_that_have_spans() -> None:
+    said = {"processor_class": "TextModalityProcessor", "output_data_key": "said"}
+
+    found = resolve_pipeline(
+        ProcessorSection(slots=(*SLOTS, said)),
+        data=DataSection(signal_start_end_unit="milliseconds"),
+    )
+
+    assert [slot.settings.get("signal_start_end_unit") for slot in found.inputs] == [
+        "milliseconds",
+        None,
+    ]
