@@ -15,6 +15,7 @@ from mmrun.data.enclosed import enclose, files_named_in
 from mmrun.data.identity import content_of
 from mmrun.data.pipeline import InputSlot, Pipeline
 from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
+from mmrun.data.vocabulary import new_tokens as vocabulary_of
 from mmrun.data.vocabulary import some
 from mmrun.errors import CheckpointError
 from mmrun.modalities.base import Modality, ModelInput, Tokenizer, load_modality
@@ -193,7 +194,12 @@ def _changed_tokenizer(saved: MultimodalProcessor, pipeline: Pipeline) -> tuple[
         tokenizer, new_tokens = saved.tokenizer, list(saved.new_tokens)
     new_tokens += extend_tokenizer(tokenizer, pipeline.new_vocabulary or "")
     now: Mapping[str, int] = tokenizer.get_vocab()
-    moved = sorted(token for token, id_ in before.items() if now.get(token) != id_)
+    named = set(vocabulary_of(pipeline.new_vocabulary or ""))
+    moved = sorted(
+        token
+        for token, id_ in before.items()
+        if now.get(token) != id_ or (token in saved.new_tokens and token not in named)
+    )
     if moved:
         raise CheckpointError(
             f"the processor section gives {len(moved)} of the checkpoint's tokens another id, or "

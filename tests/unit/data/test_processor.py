@@ -9,9 +9,10 @@ from mmrun.data.processor import (
     MultimodalProcessor,
     Stream,
     build_processor,
+    changed_processor,
     load_processor,
 )
-from mmrun.errors import ConfigError, PluginError
+from mmrun.errors import CheckpointError, ConfigError, PluginError
 
 
 def pipeline(modality: str = "features", **settings: object) -> Pipeline:
@@ -93,3 +94,29 @@ def test_a_font_counts_by_its_content_and_not_by_its_place(tmp_path: Path) -> No
     )
 
     assert same == moved != other
+
+
+@pytest.mark.parametrize("vocabulary", ["__de__", "__de__,__uk__", "__fr__,__de__", None])
+def test_a_training_that_goes_on_loses_no_token(vocabulary: str | None) -> None:
+    slot = InputSlot(modality="features", settings={})
+    before = Pipeline(inputs=(slot,), new_vocabulary="__de__,__fr__")
+    saved = build_processor(before, model=ModelSection(), texts=["four two"])
+    now = Pipeline(inputs=(slot,), new_vocabulary=vocabulary)
+
+    if vocabulary == "__fr__,__de__":
+        kept = changed_processor(saved, now, model=ModelSection(), tokens=True)
+        assert kept.tokenizer.get_vocab() == saved.tokenizer.get_vocab()
+        return
+    with pytest.raises(CheckpointError, match=r"another id, or none .*__fr__"):
+        changed_processor(saved, now, model=ModelSection(), tokens=True)
+
+
+def test_tokens_may_be_added_to_those_of_a_training() -> None:
+    slot = InputSlot(modality="features", settings={})
+    before = Pipeline(inputs=(slot,), new_vocabulary="__de__")
+    saved = build_processor(before, model=ModelSection(), texts=["four two"])
+    now = Pipeline(inputs=(slot,), new_vocabulary="__de__,__fr__")
+
+    longer = changed_processor(saved, now, model=ModelSection(), tokens=True)
+
+    assert longer.new_tokens == ["__de__", "__fr__"]
