@@ -117,7 +117,14 @@ def _set_generation(
     model: MultimodalEmbedderModel, *, section: ModelSection, backbone: Any
 ) -> None:
     """Generate as the backbone does, up to the length that the section asks for."""
-    longest = longest_output(section, backbone=backbone)
+    longest, room = longest_output(section, backbone=backbone), model.room.decoder
+    if room is not None and longest > room:
+        if "max_length" in section.model_fields_set:
+            raise ConfigError(
+                f"model.max_length: is {longest}, the decoder of the backbone has {room} positions",
+                hint=f"set it to {room} at most",
+            )
+        longest = room
     generation: Any = model.generation_config
     if backbone is not None:
         generation = backbone.generation_config

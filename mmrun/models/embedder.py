@@ -13,6 +13,7 @@ from mmrun.models.extractor import FeatureExtractor
 from mmrun.models.lora import add_adapters, again, train_adapters_alone
 from mmrun.models.mapper import Mapper
 from mmrun.models.prompted import PromptedGenerationMixin
+from mmrun.models.room import Room, require_positions, require_tokens
 from mmrun.models.stream import Stream, mapped
 from mmrun.models.ties import keep_apart
 from mmrun.models.vectors import VectorCache
@@ -104,6 +105,16 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
         stream: Any = self if name == self._first else self.other_streams[name]
         return stream.feature_extractor, stream.multimodal_mapper
 
+    @property
+    def room(self) -> Room:
+        """How long a row and its text may be."""
+        return Room.of(
+            self.get_encoder(),
+            self.get_decoder(),
+            streams=[self.parts(name) for name in self._framed()],
+            inputs=len(self.config.inputs),
+        )
+
     def _framed(self) -> list[str]:
         return [spec.name for spec in self.config.inputs if not spec.tokens]
 
@@ -180,6 +191,7 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
                 encoder_prompt_length_padding_mask=encoder_prompt_length_padding_mask,
             )
         if labels is not None:
+            require_tokens(labels.shape[1], decoder=self.get_decoder())
             decoder_input_ids, decoder_attention_mask = self._shifted(labels), None
             kwargs["use_cache"] = False
         outputs: Seq2SeqLMOutput = self.backbone(
@@ -230,7 +242,9 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
         end = mask.new_full((len(mask), 1), self._one_eos(), dtype=torch.long)
         parts.append((self._embedded(end), torch.ones_like(end)))
         positions, mask = packed([(part.to(parts[-1][0].dtype), mask) for part, mask in parts])
-        return self.backbone.get_encoder()(inputs_embeds=positions, attention_mask=mask), mask
+        encoder = self.backbone.get_encoder()
+        require_positions(positions.shape[1], encoder=encoder)
+        return encoder(inputs_embeds=positions, attention_mask=mask), mask
 
     def _positions(
         self, spec: InputSpec, inputs: Mapping[str, Tensor | None]

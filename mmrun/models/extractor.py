@@ -77,6 +77,11 @@ class FeatureExtractor(nn.Module):
         bins = next(value for name in _BINS if (value := getattr(config, name, None)))
         return self._sequence(weight.new_zeros(1, _SILENCE // 100, bins)).shape[-1]
 
+    @property
+    def hears(self) -> bool:
+        """Whether it makes a shorter sequence of sound."""
+        return not self._sees()
+
     def _sees(self) -> bool:
         whole = hasattr(self.encoder, "get_image_features")  # its main input is the text
         return whole or bool(self.encoder.main_input_name == _IMAGES)

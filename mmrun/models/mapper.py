@@ -1,6 +1,6 @@
 """From features to positions of the backbone's encoder."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,18 @@ class Mapper(nn.Module):
         self.dropout = nn.Dropout(config.multimodal_mapper_dropout or 0.0)
         self.after = _norm(size, wanted=config.multimodal_mapper_layer_norm)
         self.activation = nn.ReLU() if config.multimodal_mapper_activation else nn.Identity()
+
+    @property
+    def shortens(self) -> bool:
+        """Whether there are fewer positions than frames."""
+        return isinstance(self.mapping, CnnAdapter)
+
+    def shortened(self, frames: int) -> int:
+        """Return how many positions so many frames become."""
+        layers = self.mapping.layers if isinstance(self.mapping, CnnAdapter) else ()
+        for layer in layers:
+            frames = _length(frames, *_shape(layer)) if frames else 0
+        return frames
 
     def forward(self, features: Tensor, mask: Tensor) -> Mapped:
         """Map ``[B, T, D]`` with the mask ``[B, T]``; a CNN adapter shortens both."""
@@ -102,16 +114,24 @@ class CnnAdapter(nn.Module):
         return Mapped(channels.transpose(1, 2), mask)
 
 
-def _shortened(mask: Tensor, *, layer: nn.Module) -> Tensor:
+def _shape(layer: nn.Module) -> tuple[int, int]:
     if not isinstance(layer, nn.Conv1d):
         raise TypeError(f"a CNN adapter has no {type(layer).__name__}")
-    (kernel,), (stride,) = layer.kernel_size, layer.stride
-    padding = 2 * (kernel // 2)
+    return layer.kernel_size[0], layer.stride[0]
+
+
+def _length(frames: Any, kernel: int, stride: int) -> Any:
+    """Return the length that a convolution has, for a number or a tensor of them."""
+    return (frames + 2 * (kernel // 2) - kernel) // stride + 1
+
+
+def _shortened(mask: Tensor, *, layer: nn.Module) -> Tensor:
+    kernel, stride = _shape(layer)
     frames = mask.sum(dim=1)
-    lengths = torch.div(frames + padding - kernel, stride, rounding_mode="floor") + 1
+    lengths: Tensor = _length(frames, kernel, stride)
     # An even kernel makes a position of padding alone: that of a signal without frames is not real.
     lengths = lengths.where(frames > 0, 0)
-    longest = (mask.shape[1] + padding - kernel) // stride + 1
+    longest = _length(mask.shape[1], kernel, stride)
     return (torch.arange(longest, device=mask.device) < lengths[:, None]).to(mask.dtype)
 
 

@@ -19,6 +19,7 @@ from mmrun.models.left_padding import (
     positions_from,
     rules_of,
 )
+from mmrun.models.room import require_length
 from mmrun.models.scores import joined, mean_scores
 
 
@@ -60,12 +61,15 @@ class PromptedGenerationMixin(GenerationMixin):
             kwargs |= self._encoded(kwargs)
         prompts = kwargs.pop("decoder_input_ids", None)
         mask = kwargs.pop("decoder_attention_mask", None)
+        option = self._option(kwargs)
+        more, begun = option("max_new_tokens"), 1 if prompts is None else 1 + prompts.shape[1]
+        limit = option("max_length") if more is None else begun + more
+        require_length(limit, decoder=self.get_decoder())
         if prompts is None:
             return self._generate(kwargs)
         lengths = (torch.ones_like(prompts) if mask is None else mask).sum(dim=1)
         if len(lengths.unique()) == 1:
             return self._generate(kwargs, decoder_input_ids=self._started(prompts, lengths))
-        option = self._option(kwargs)
         if place_of_positions(self.get_decoder()) is None or needs_one_length(option, kwargs):
             return self._length_by_length(prompts, lengths, kwargs)
         return self._left_padded(prompts, lengths, kwargs, rules=rules_of(option))
