@@ -44,6 +44,10 @@ class StreamPlan:
         """Return where the key ``name`` stands in the experiment file."""
         return f"model.streams.{self.name}.{name}" if name in self.own else f"model.{name}"
 
+    def meant(self, name: str, *, of: str) -> bool:
+        """Whether the key ``name`` is for this input, whose type ``of`` may be another's not."""
+        return name in self.own or of not in self.own
+
 
 def plan_streams(section: ModelSection, *, inputs: Sequence[InputSpec]) -> tuple[StreamPlan, ...]:
     """Return what leads each input of frames to the backbone; those of tokens need nothing."""
@@ -147,7 +151,7 @@ def _extractor_config(plan: StreamPlan) -> PreTrainedConfig | None:
     section = plan.section
     if section.feature_extractor_type is None:
         for key in ("feature_extractor_config", "pretrained_feature_extractor"):
-            if getattr(section, key):
+            if getattr(section, key) and plan.meant(key, of="feature_extractor_type"):
                 raise ConfigError(
                     f"{plan.key(key)}: there is no feature extractor",
                     hint="set model.feature_extractor_type, for instance clip",
@@ -214,7 +218,11 @@ def _check_mapper(plan: StreamPlan) -> None:
         "linear": ("multimodal_mapper_factor", "adapter_ksize", "adapter_stride"),
         "adapter": ("adapter_ksize", "adapter_stride"),
     }.get(kind, ())
-    given = [plan.key(key) for key in unused if getattr(section, key) is not None]
+    given = [
+        plan.key(key)
+        for key in unused
+        if getattr(section, key) is not None and plan.meant(key, of="multimodal_mapper_type")
+    ]
     if given:
         logger.warning(
             "%s: without effect on a mapper of the type %s", ", ".join(given), kind or "none"

@@ -189,6 +189,22 @@ def test_a_mistake_in_a_stream_is_named_where_it_stands() -> None:
         )
 
 
+def test_a_stream_may_go_without_what_the_others_have(caplog: pytest.LogCaptureFixture) -> None:
+    plain = StreamSection(feature_extractor_type=None, multimodal_mapper_type="linear", feat_dim=4)
+
+    tiny = model(
+        inputs=(FRAMES, HANDS),
+        feature_extractor_type="clip",
+        feature_extractor_config=CLIP,
+        multimodal_mapper_type="adapter",
+        multimodal_mapper_factor=1,
+        streams={"hands": plain},
+    )
+
+    assert tiny.parts("hands")[0] is None
+    assert not caplog.text
+
+
 @torch.no_grad()
 def test_features_as_wide_as_the_backbone_need_no_mapper() -> None:
     tiny = model(multimodal_mapper_type=None, feat_dim=16)
