@@ -214,7 +214,9 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
 
         Layer drop may leave out every layer of a frozen decoder, and with it the way back.
         """
-        if loss.requires_grad or not (self.training and torch.is_grad_enabled()):
+        parts = (self.backbone.get_encoder(), self.backbone.get_decoder())
+        dropped = self.training and any(getattr(part, "layerdrop", 0.0) for part in parts)
+        if loss.requires_grad or not (dropped and torch.is_grad_enabled()):
             return loss
         trained = [weight.sum() for weight in self.parameters() if weight.requires_grad]
         return loss + 0.0 * torch.stack(trained).sum() if trained else loss
@@ -244,6 +246,9 @@ class MultimodalEmbedderModel(PreTrainedModel, PromptedGenerationMixin):
         positions, mask = packed([(part.to(parts[-1][0].dtype), mask) for part, mask in parts])
         encoder = self.backbone.get_encoder()
         require_positions(positions.shape[1], encoder=encoder)
+        if not positions.requires_grad and getattr(encoder, "gradient_checkpointing", False):
+            # Layers that are computed again may give gradients only where an input has them.
+            positions = positions.requires_grad_(torch.is_grad_enabled())
         return encoder(inputs_embeds=positions, attention_mask=mask), mask
 
     def _positions(
