@@ -1,5 +1,6 @@
 """From the model section and a tokenizer to a model, new or read from a folder."""
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from mmrun.models.configuration import FRAMES, InputSpec, MultimodalEmbedderConf
 from mmrun.models.embedder import MultimodalEmbedderModel
 from mmrun.models.library import refusing
 from mmrun.models.plan import check_width, fill_extractor, plan_keys, plan_streams
+
+logger = logging.getLogger(__name__)
 
 _FROZEN_PARTS = (
     "freeze_backbone",
@@ -88,6 +91,7 @@ def build_model(
             model.adapt(section.lora)
     _set_generation(model, section=section, backbone=backbone)
     _check_trainable(model)
+    _say_unlearned(model, section=section, new_tokens=new_tokens)
     return model
 
 
@@ -132,6 +136,23 @@ def _set_generation(
     for name in ("pad", "bos", "eos", "decoder_start"):
         setattr(generation, f"{name}_token_id", getattr(model.config, f"{name}_token_id"))
     generation.max_length = longest
+
+
+def _say_unlearned(
+    model: MultimodalEmbedderModel, *, section: ModelSection, new_tokens: Collection[str]
+) -> None:
+    """Warn where tokens that are to be learned are not."""
+    tables = (part.get_input_embeddings() for part in (model.get_encoder(), model.get_decoder()))
+    frozen = any(not table.weight.requires_grad for table in tables)
+    if new_tokens and frozen:
+        keys = ("lora", *_FROZEN_PARTS)
+        why = ", ".join(f"model.{key}" for key in keys if getattr(section, key))
+        logger.warning(
+            "processor.new_vocabulary: its %d tokens stay as they begin, all equal: %s takes their "
+            "embeddings out of training",
+            len(new_tokens),
+            why,
+        )
 
 
 def _check_trainable(model: MultimodalEmbedderModel) -> None:

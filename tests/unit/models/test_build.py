@@ -109,6 +109,32 @@ def test_new_tokens_have_rows_in_every_table_that_is_apart(untied: Path) -> None
         torch.testing.assert_close(table[-1], old.mean(dim=0))
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        pytest.param({"freeze_backbone": True}, "model.freeze_backbone", id="backbone"),
+        pytest.param({"freeze_lm_head": True}, "model.freeze_lm_head", id="tied with the output"),
+        pytest.param({"lora": {"r": 2, "target_modules": ["q_proj"]}}, "model.lora", id="adapters"),
+    ],
+)
+def test_new_tokens_that_are_not_trained_are_said(
+    pretrained: Path, caplog: pytest.LogCaptureFixture, given: dict[str, Any], why: str
+) -> None:
+    extended = tokenizer()
+    new = extend_tokenizer(extended, "__de__,__en__")
+
+    build_model(
+        section(pretrained_backbone=str(pretrained), backbone_config=None, **given),
+        tokenizer=extended,
+        new_tokens=new,
+        seed=1,
+    )
+
+    assert f"processor.new_vocabulary: its 2 tokens stay as they begin, all equal: {why}" in (
+        caplog.text
+    )
+
+
 def test_new_tokens_for_tables_that_are_not_shared_are_refused(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False}
     keys |= {"decoder_vocab_size": len(tokenizer()), **M2M}
