@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from signwriting.formats.fsw_to_sign import fsw_to_sign
 from signwriting.formats.fsw_to_swu import key2id, symbol_fill, symbol_line
 from signwriting.formats.swu_to_fsw import swu2fsw
@@ -29,10 +29,19 @@ from mmrun.modalities.preprocessor import Preprocessor
 
 _SYMBOL = r"S(?:[12][0-9a-f]|3[0-7])[0-9a-f][0-5][0-9a-f]|S38[0-9ab][0-5][0-9a-f]"
 _PLACED = rf"(?:{_SYMBOL})\d{{3}}x\d{{3}}"
-_SIGN = re.compile(
-    rf"(?:A(?:{_SYMBOL})+)?\s*([BLMR]\d{{3}}x\d{{3}}(?:{_PLACED})*|(?:{_PLACED})+)\s*"
+_COLOUR = r"(?:[0-9a-zA-Z]+|#[0-9a-fA-F]+)"
+_COLOURS = rf"_{_COLOUR}(?:,{_COLOUR})?_"
+_STYLE = (
+    rf"-C?(?:P\d\d)?C?(?:G_{_COLOUR}_)?(?:D{_COLOURS})?(?:Z(?:\d+(?:\.\d+)?|x))?"
+    rf"(?:-?(?:D\d\d{_COLOURS})+)?(?:-[\w-]*!(?:[\w-]+!)?)?"
 )
-"""A sign in its box, maybe after the order of its symbols; or symbols without one: punctuation."""
+_SIGN = re.compile(
+    rf"(?:A(?:{_SYMBOL})+)?\s*([BLMR]\d{{3}}x\d{{3}}(?:{_PLACED})*|(?:{_PLACED})+)(?:{_STYLE})?\s*"
+)
+"""A sign in its box, maybe after the order of its symbols; or symbols without one: punctuation.
+
+How it should look (padding, colours, zoom) may follow, and is left out.
+"""
 _SWU = re.compile("[\U0001d800-\U0001daaa\U00040001-\U0004f480]")
 _EDGE = 5
 _LINES, _FILLINGS = "SuttonSignWritingLine", "SuttonSignWritingFill"
@@ -53,6 +62,12 @@ class SignWritingSettings(Settings):
     """White signs on black, not black ones on white."""
     custom_preprocessor_path: str | None = None
     """An image processor of Hugging Face; without one, pixels are numbers from 0 to 1."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.custom_preprocessor_path is not None and self.channels == 1:
+            raise ValueError("custom_preprocessor_path and channels: 1: processors make 3")
+        return self
 
 
 class SignWritingModality:
@@ -121,6 +136,12 @@ def _signs(signal: Signal) -> list[str]:
             f"{_shortened(rest)!r} is not SignWriting" + (" (FSW)" if text else ", it is empty"),
             hint="write signs as M518x529S14c20481x471S27106503x489, with spaces between them",
         )
+    for sign in signs:
+        if not re.search(_SYMBOL, sign):
+            raise DataError(
+                f"{sign!r} is a sign without a symbol, its image would be blank",
+                hint="write its symbols, or remove it",
+            )
     for symbol in re.findall(_SYMBOL, "".join(signs)):
         if _glyph(symbol, _LINES) is None:
             raise DataError(

@@ -89,6 +89,14 @@ def test_each_sign_is_one_image(text: str) -> None:
     assert modality().length(Signal(text=text)) == 2
 
 
+@pytest.mark.parametrize(
+    "style",
+    ["-C", "-P10CG_blue_Z2", "-CP10G_#fff_D_red,blue_Z1.5", "-C-D01_red_D02_0f0_", "--a!b!"],
+)
+def test_the_style_of_a_sign_is_left_out(style: str) -> None:
+    np.testing.assert_array_equal(drawn(f"{HELLO}{style} {DEAF}"), drawn(f"{HELLO} {DEAF}"))
+
+
 def test_signs_may_be_written_in_unicode() -> None:
     np.testing.assert_array_equal(
         drawn(fsw2swu(f"{ORDER}{DEAF} {HELLO}")), drawn(f"{DEAF} {HELLO}")
@@ -103,6 +111,8 @@ def test_signs_may_be_written_in_unicode() -> None:
         pytest.param(f"{HELLO} hello", "'hello' is not SignWriting", id="a word after a sign"),
         pytest.param("M518x529S14c", "'S14c' is not SignWriting", id="cut off"),
         pytest.param("M518x529S38c20481x471", "'S38c2.*' is not SignWriting", id="no such number"),
+        pytest.param(f"{HELLO}-Q7", "'Q7' is not SignWriting", id="no style"),
+        pytest.param("M518x529", "'M518x529' is a sign without a symbol", id="blank"),
         pytest.param("M518x529S14d00481x471", "S14d00 is no symbol", id="nothing to draw"),
     ],
 )
@@ -110,6 +120,11 @@ def test_signs_may_be_written_in_unicode() -> None:
 def test_what_is_no_sign_is_named(text: str, problem: str, ask: str) -> None:
     with pytest.raises(DataError, match=problem):
         getattr(modality(), ask)(Signal(text=text))
+
+
+def test_an_image_processor_does_not_make_grey_images(clip: str) -> None:
+    with pytest.raises(ConfigError, match="custom_preprocessor_path and channels: 1"):
+        modality(custom_preprocessor_path=clip, channels=1)
 
 
 def test_signs_have_no_span() -> None:
