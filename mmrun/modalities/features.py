@@ -48,6 +48,8 @@ class FeaturesSettings(Settings):
     def _timed(self) -> Self:
         if self.signal_start_end_unit == "milliseconds" and self.fps is None:
             raise ValueError("spans in milliseconds need fps, the frames a second of the files")
+        if self.signal_start_end_unit == "frames" and self.fps is not None:
+            raise ValueError("fps is for spans in milliseconds: set signal_start_end_unit, too")
         return self
 
 

@@ -70,7 +70,8 @@ def unreadable(path: Path) -> DataError:
     )
 
 
-def _npy(path: Path, _key: str | None) -> Stored:
+def _npy(path: Path, key: str | None) -> Stored:
+    _require_no_key(key, path=path)
     with path.open("rb") as file:
         shape, fortran, dtype = _head(file)
         offset = file.tell()
@@ -151,6 +152,8 @@ def _pt(path: Path, key: str | None) -> Stored:
         raise _no_tensors(path, what="holds something else than tensors") from error
     if isinstance(held, dict):
         held = held[_one_of(held, key=key, path=path)]
+    else:
+        _require_no_key(key, path=path)
     if not isinstance(held, torch.Tensor) or not _plain(held):
         raise _no_numbers(path)
     tensor = held.detach()
@@ -208,6 +211,14 @@ def _one_of(names: Collection[str], *, key: str | None, path: Path) -> str:
         f"{path} holds {held}" if key is None else f"{path} holds no array {key!r}, but {held}",
         hint="name one of its arrays in processor.modality_kwargs.array_key",
     )
+
+
+def _require_no_key(key: str | None, *, path: Path) -> None:
+    if key is not None:
+        raise DataError(
+            f"{path} holds one array without a name, array_key is {key!r}",
+            hint="remove array_key from processor.modality_kwargs, or store the arrays by name",
+        )
 
 
 def _require_numbers(dtype: "np.dtype[Any]", *, path: Path) -> None:

@@ -148,6 +148,21 @@ def test_a_span_may_be_in_milliseconds(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded, frames(50)[10:20])
 
 
+def test_frames_a_second_without_milliseconds_are_refused() -> None:
+    with pytest.raises(ConfigError, match="fps is for spans in milliseconds"):
+        modality(fps=25)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.pt"])
+def test_the_name_of_an_array_for_a_file_without_names_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    WRITERS[name](tmp_path / name, frames(2))
+
+    with pytest.raises(DataError, match=r"holds one array without a name, array_key is 'hand'"):
+        modality(array_key="hand").length(signal(tmp_path / name))
+
+
 def test_milliseconds_need_the_frames_a_second() -> None:
     with pytest.raises(ConfigError, match="milliseconds need fps"):
         modality(signal_start_end_unit="milliseconds")
