@@ -1,12 +1,13 @@
 """The loss of an evaluation: that of its rows, however they are put in batches."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.attempts import Lab
 
-EVALUATED = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+EVALUATED: dict[str, Any] = {"max_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
 
 
 @pytest.mark.parametrize("generated", [False, True])
