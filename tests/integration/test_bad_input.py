@@ -315,7 +315,7 @@ def test_several_tokens_in_one_line_of_a_file_are_suspected(
 
     check(FIRST, processor="new_vocabulary: new.txt")
 
-    assert "a line is one token, with its commas and spaces: '__de__, __en__' (line 1)" in (
+    assert "the first word of a line is one token, with its commas: '__de__, __en__' (line 1)" in (
         capsys.readouterr().err
     )
 

@@ -537,7 +537,7 @@ def broken(project: Project) -> Iterator[Project]:
     """Return the project with a file of the test split that cannot be read."""
     file = project.folder / "data/test-3.npy"
     content = file.read_bytes()
-    file.write_bytes(content[:20])
+    file.write_bytes(content[:20].ljust(len(content)))  # of another size it would be no row
     yield project
     file.write_bytes(content)
 
