@@ -1,12 +1,13 @@
 """From samples to the padded tensors of a batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import numpy as np
 import torch
 
 from mmrun.data.dataset import Sample
 from mmrun.data.processor import MultimodalProcessor, Stream
+from mmrun.data.tokenizer import ids_to_read, ids_to_write
 from mmrun.errors import DataError
 from mmrun.modalities.base import Loaded
 
@@ -14,6 +15,7 @@ IGNORED = -100
 """The label that counts in no loss."""
 
 _REMEMBERED = 65_536
+Ids = dict[str, tuple[int, ...]]
 Batch = dict[str, torch.Tensor]
 
 
@@ -33,7 +35,8 @@ class Collator:
         self._streams = processor.inputs
         self._prompted = processor.prompted
         self._multiple = multiple or 1
-        self._known: dict[str, tuple[int, ...]] = {"": ()}
+        self._read: Ids = {"": ()}
+        self._written: Ids = {"": ()}
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Return the tensors of one batch; prompts are there only if a sample has one.
@@ -43,8 +46,10 @@ class Collator:
         batch: Batch = {}
         for place, stream in enumerate(self._streams):
             batch |= self._signals([sample.signals[place] for sample in samples], stream=stream)
-        ids = self._ids_of(samples)
-        encoder = [ids[sample.encoder_prompt] for sample in samples]
+        read = self._ids_of({sample.encoder_prompt for sample in samples}, known=self._read)
+        encoder = [read[sample.encoder_prompt] for sample in samples]
+        texts = {text for sample in samples for text in (sample.decoder_prompt, sample.output)}
+        ids = self._ids_of(texts, known=self._written, of=ids_to_write)
         decoder = [ids[sample.decoder_prompt] for sample in samples]
         if any(encoder):
             names = ("encoder_prompt", "encoder_prompt_length_padding_mask")
@@ -88,20 +93,18 @@ class Collator:
         ids = _padded(prompts, filler=self._pad)
         return ids, _padded([(1,) * len(prompt) for prompt in prompts], filler=0)
 
-    def _ids_of(self, samples: Sequence[Sample]) -> Mapping[str, tuple[int, ...]]:
+    def _ids_of(
+        self, texts: Set[str], *, known: Ids, of: Callable[..., list[list[int]]] = ids_to_read
+    ) -> Ids:
         """Return the ids of every text in a batch; the new ones are made together, being faster."""
-        texts = {
-            text
-            for sample in samples
-            for text in (sample.encoder_prompt, sample.decoder_prompt, sample.output)
-        }
-        if new := sorted(texts - self._known.keys()):
-            made = self._tokenizer(new, add_special_tokens=False)["input_ids"]
-            if len(self._known) + len(new) > _REMEMBERED:
-                kept = {text: self._known[text] for text in texts & self._known.keys()}
-                self._known = {"": (), **kept}
-            self._known.update(zip(new, map(tuple, made), strict=True))
-        return self._known
+        if new := sorted(texts - known.keys()):
+            made = of(self._tokenizer, new)
+            if len(known) + len(new) > _REMEMBERED:
+                kept = {text: known[text] for text in texts & known.keys()}
+                known.clear()
+                known.update({"": (), **kept})
+            known.update(zip(new, map(tuple, made), strict=True))
+        return known
 
 
 def _padded(rows: Sequence[Sequence[int]], *, filler: int, to: int = 1) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """Where the tokenizer comes from: a folder, the hub, or the text of the train split."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mmrun.data.vocabulary import VOCABULARY, new_tokens, some
-from mmrun.errors import ConfigError
+from mmrun.errors import ConfigError, PluginError
 from mmrun.hub import pretrained
 
 logger = logging.getLogger(__name__)
@@ -46,13 +46,42 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             found.source, local_files_only=found.local_files_only
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except ImportError as error:
+        raise package_missing(error, name=name) from error
+    except (OSError, ValueError, KeyError) as error:
         raise ConfigError(
             f"processor.tokenizer_path: {name}: {found.why_not}",
             hint="name a folder with a tokenizer, or remove tokenizer_path to train one",
         ) from error
     _require_ends(tokenizer, name=name)
     return tokenizer
+
+
+def package_missing(error: ImportError, *, name: str) -> PluginError:
+    """Return the error for a tokenizer that another package reads, which is not installed."""
+    first = str(error).strip().split("\n", maxsplit=1)[0].split(". ", maxsplit=1)[0]
+    pieces = "sentencepiece" in first.lower()
+    return PluginError(
+        f"processor.tokenizer_path: {name}: {first}",
+        hint="pip install sentencepiece" if pieces else "install the package that it names",
+    )
+
+
+def ids_to_read(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of texts that the encoder reads, without special tokens."""
+    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def ids_to_write(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of texts that the decoder writes, without special tokens.
+
+    Marian's tokenizers have a model of pieces for each of their two languages.
+    """
+    if not hasattr(tokenizer, "spm_target"):
+        return ids_to_read(tokenizer, texts)
+    ids: list[list[int]] = tokenizer(text_target=list(texts), add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _require_ends(tokenizer: Any, *, name: str) -> None:

@@ -1,9 +1,13 @@
+import copy
 import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.normalizers import NFC, Lowercase
+from transformers import PreTrainedTokenizerFast
 
 from mmrun.data.collator import IGNORED, Collator
 from mmrun.data.dataset import Sample
@@ -45,6 +49,36 @@ def test_labels_are_prompt_text_and_end(processor: MultimodalProcessor) -> None:
     long = [*ids(processor, "read"), *ids(processor, "four two"), end]
     short = [*ids(processor, "two"), end]
     assert batch["labels"].tolist() == [long, short + [IGNORED] * (len(long) - len(short))]
+
+
+class TwoSided(PreTrainedTokenizerFast):
+    """Writes in lower case, whatever it reads: as Marian's, it splits the two by other rules."""
+
+    spm_target = "there"
+
+    def _switch_to_target_mode(self) -> None:
+        self.backend_tokenizer.normalizer = Lowercase()
+
+    def _switch_to_input_mode(self) -> None:
+        self.backend_tokenizer.normalizer = NFC()
+
+
+def test_what_is_written_is_split_as_a_target_where_the_tokenizer_has_two_sides(
+    processor: MultimodalProcessor,
+) -> None:
+    both = copy.copy(processor)
+    of: Any = TwoSided
+    both.tokenizer = of(
+        tokenizer_object=Tokenizer.from_str(processor.tokenizer.backend_tokenizer.to_str()),
+        eos_token="</s>",
+        pad_token="<pad>",
+    )
+
+    batch = Collator(both)([sample("TWO", encoder="TWO", decoder="READ")])
+
+    written = [*ids(processor, "read"), *ids(processor, "two"), processor.tokenizer.eos_token_id]
+    assert batch["labels"].tolist() == [written]
+    assert batch["encoder_prompt"].tolist() == [ids(processor, "TWO")]
 
 
 def test_prompts_are_there_only_when_a_sample_has_one(processor: MultimodalProcessor) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, train_tokenizer
+from mmrun.data.tokenizer import extend_tokenizer, load_tokenizer, package_missing, train_tokenizer
 from mmrun.data.vocabulary import new_tokens
 from mmrun.errors import ConfigError
 
@@ -31,6 +31,16 @@ def test_special_tokens_have_the_ids_of_translation_models() -> None:
 
     assert [tokenizer.bos_token_id, tokenizer.pad_token_id] == [0, 1]
     assert [tokenizer.eos_token_id, tokenizer.unk_token_id] == [2, 3]
+
+
+def test_a_package_that_a_tokenizer_needs_is_named() -> None:
+    # As transformers says it; whether the package is there depends on the machine.
+    missing = ImportError("\nMarianTokenizer requires the SentencePiece library but it was not f")
+
+    error = package_missing(missing, name="models/opus")
+
+    assert str(error).startswith("processor.tokenizer_path: models/opus: MarianTokenizer requires")
+    assert error.hint == "pip install sentencepiece"
 
 
 def test_a_stored_tokenizer_is_the_same(tmp_path: Path) -> None:
