@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmrun.config.schema import DataSection, Split
 from mmrun.data.manifest import Cell, Columns, Row, raise_all
@@ -54,6 +54,14 @@ class _Measured:
     """What only reading to the end has found."""
 
 
+class UsedRows(NamedTuple):
+    """The rows of a split that are used."""
+
+    rows: list[dict[str, Any]]
+    unread: int
+    """How many are not, because they cannot be read."""
+
+
 def signal_of(cell: Cell, *, folder: Path) -> Signal:
     """Return what a modality reads of one cell; names of files begin at the manifest's folder."""
     span = Span(start=cell.start, end=cell.end or None)
@@ -68,7 +76,7 @@ def measured_rows(
     reading: Reading,
     tokens: TokenCount,
     whole: bool = False,
-) -> list[dict[str, Any]]:
+) -> "UsedRows":
     """Return the rows that are used, each with its length; how many are not, and why, is said.
 
     With ``whole`` every signal is read to its end; otherwise what the head of a file says is
@@ -93,7 +101,7 @@ def measured_rows(
     _tell(counted, left=len(kept), total=len(rows), manifest=reading.manifest)
     _suspect_seconds(kept, manifest=reading.manifest)
     _suspect_outliers(kept, manifest=reading.manifest)
-    return [_stored(one) for one in kept]
+    return UsedRows(rows=[_stored(one) for one in kept], unread=len(found) - len(good))
 
 
 def _measured(

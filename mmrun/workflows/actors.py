@@ -28,6 +28,7 @@ MARK = "mmrun.json"
 """In the folder of an actor: what it was made from."""
 ROWS = "rows"
 STREAMS = "streams"
+UNREAD = "unread"
 _PROCESSOR_FILE = "processor_config.json"
 _BLOCKS, _BLOCK = 64, 4096
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
@@ -94,7 +95,22 @@ def missing_steps(experiment: Experiment, folder: Path) -> frozenset[Step]:
     """Return the actors that ``folder`` lacks, or has from another file or other manifests."""
     actors = Actors.of(folder)
     wanted = fingerprints(experiment)
-    return frozenset(step for step in STEPS if made_from(actors.place(step)) != wanted[step])
+    return frozenset(
+        step
+        for step in STEPS
+        if not is_current(actors, step, wanted=wanted[step], data=experiment.data)
+    )
+
+
+def is_current(actors: Actors, step: Step, *, wanted: str, data: DataSection) -> bool:
+    """Tell whether an actor is there and made from what is ``wanted``.
+
+    A data set that lacks rows, because they could not be read, is none where that is an error.
+    """
+    mark = _mark(actors.place(step))
+    if step == "dataset" and data.on_bad_sample == "error" and mark.get(UNREAD):
+        return False
+    return mark.get("made_from") == wanted
 
 
 def read_actors(folder: Path) -> Actors:
@@ -142,7 +158,7 @@ def fingerprints(experiment: Experiment) -> dict[Step, str]:
         pipeline.new_vocabulary,
         _digest(Path(pipeline.new_vocabulary or "").expanduser()),
     ]
-    limits = [data.max_frames, data.min_frames, data.max_length, data.on_bad_sample]
+    limits = [data.max_frames, data.min_frames, data.max_length]
     counted = tokens if _counts_tokens(pipeline, data=data) else None
     streams = [(slot.name, slot.mask, slot.modality) for slot in pipeline.inputs]
     pretrained = [model.stream(name).pretrained_feature_extractor for name, *_ in streams]

@@ -25,9 +25,11 @@ from mmrun.workflows.actors import (
     ROWS,
     STEPS,
     STREAMS,
+    UNREAD,
     Actors,
     Step,
     fingerprints,
+    is_current,
     made_from,
     manifest_paths,
 )
@@ -104,7 +106,8 @@ def run_setup(
     todo = {
         step
         for step in steps
-        if made_from(actors.place(step)) != wanted[step] or (step == "dataset" and rebuild_dataset)
+        if not is_current(actors, step, wanted=wanted[step], data=experiment.data)
+        or (step == "dataset" and rebuild_dataset)
     }
     for step in STEPS:
         if step in steps and step not in todo:
@@ -210,7 +213,7 @@ def _make_dataset(
     tokenizer = processor.tokenizer if processor is not None else None
     # What is kept in memory would be gone with this command.
     cache = data if data.cache == "disk" else None
-    rows = {
+    used = {
         split: measured_rows(
             found,
             data=data,
@@ -225,6 +228,7 @@ def _make_dataset(
         )
         for split, found in manifests.items()
     }
+    rows = {split: found.rows for split, found in used.items()}
     counts = ", ".join(f"{len(found)} {split}" for split, found in rows.items())
     return Made(
         step="dataset",
@@ -233,6 +237,7 @@ def _make_dataset(
         facts={
             ROWS: {split: len(found) for split, found in rows.items()},
             STREAMS: [stream.name for stream in plan.streams],
+            UNREAD: sum(found.unread for found in used.values()),
         },
     )
 

@@ -151,7 +151,7 @@ def test_a_changed_manifest_is_noticed(project: Path) -> None:
         ({"data": {"max_frames": 2}}, {"dataset"}),
         ({"data": {"max_length": 2}}, {"dataset"}),
         ({"data": {"cache": "disk"}}, set()),
-        ({"data": {"on_bad_sample": "skip"}}, {"dataset"}),
+        ({"data": {"on_bad_sample": "skip"}}, set()),
         ({"setup": {"seed": 7}}, {"model"}),
         ({"training": {"run_name": "other"}}, set()),
         ({"data": {"max_train_samples": 2}}, set()),
@@ -390,3 +390,12 @@ def test_weights_that_were_trained_further_are_others(project: Path) -> None:
     backbone.save_pretrained(folder)
 
     assert fingerprints(experiment(project, model=given, processor=tokenizer)) != first
+
+
+def test_rows_that_were_left_out_are_looked_at_again_where_that_is_an_error(project: Path) -> None:
+    (project / "validation0.npy").write_bytes(b"broken")
+    actors = made(project, data={"on_bad_sample": "skip"})
+
+    assert missing_steps(experiment(project), actors.folder) == {"dataset"}
+    with pytest.raises(DataError, match=r"validation\.tsv:2: signal: "):
+        made(project)

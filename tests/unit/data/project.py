@@ -38,7 +38,7 @@ class Project:
         return DataSection(train_metadata_file=self.manifest, **more)
 
     def rows(self, data: DataSection, *, whole: bool = False) -> list[dict[str, Any]]:
-        return measured_rows(
+        used = measured_rows(
             read_manifest(self.manifest, split="train", columns=PIPELINE.columns),
             data=data,
             split="train",
@@ -50,6 +50,7 @@ class Project:
             tokens=lambda row: len(row.output.split()) + 1,
             whole=whole,
         )
+        return used.rows
 
     def dataset(self, processor: MultimodalProcessor, **more: Any) -> SampleDataset:
         data = self.data(**more)
