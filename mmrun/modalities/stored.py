@@ -29,7 +29,6 @@ _UNREADABLE = (
     ValueError,
     EOFError,
     KeyError,
-    RuntimeError,  # torch: a file that is cut off
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
@@ -101,15 +100,18 @@ def _npz(path: Path, key: str | None) -> Stored:
     with zipfile.ZipFile(path) as archive:
         names = {name.removesuffix(".npy"): name for name in archive.namelist()}
         name = names[_one_of(names, key=key, path=path)]
-        with archive.open(name) as member:
-            shape, _, dtype = _head(member)
+        try:
+            with archive.open(name) as member:
+                shape, _, dtype = _head(member)
+        except RuntimeError as error:  # a password, or a way to compress that is not known
+            raise unreadable(path) from error
     _require_numbers(dtype, path=path)
 
     def read(index: Index) -> NDArray[np.float32]:
         try:
             with zipfile.ZipFile(path) as archive, archive.open(name) as member:
                 array = npy.read_array(member, allow_pickle=False)
-        except _UNREADABLE as error:
+        except (*_UNREADABLE, RuntimeError) as error:
             raise unreadable(path) from error
         return np.array(array[index], dtype=np.float32, order="C")
 
@@ -150,6 +152,8 @@ def _pt(path: Path, key: str | None) -> Stored:
         held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise _no_tensors(path, what="holds something else than tensors") from error
+    except RuntimeError as error:  # a file that is cut off
+        raise unreadable(path) from error
     if isinstance(held, dict):
         held = held[_one_of(held, key=key, path=path)]
     else:

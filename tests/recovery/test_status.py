@@ -90,7 +90,7 @@ FAILURES = [
         (),
         4,
         "train/00040.npy cannot be read",
-        "write it again with numpy.save",
+        "write it again, with numpy.save",
         4,
         id="data that cannot be read",
     ),
