@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from mmrun.config.schema import Experiment, Split
-from mmrun.data.manifest import Row, read_manifest
+from mmrun.data.manifest import Row, raise_all, read_manifest
 from mmrun.data.pipeline import InputSlot, Pipeline, resolve_pipeline
+from mmrun.data.rows import Reading, UsedRows, measured_rows
 from mmrun.errors import ConfigError, DataError, UsageError
 from mmrun.files import folder_whole, write_whole
 from mmrun.progress import hide_library_bars
@@ -129,6 +130,7 @@ def _make(
     manifests = _manifests(plan) if {"dataset", "processor"} & set(todo) else {}
     made = []
     processor = None
+    rows: Mapping[Split, UsedRows] = {}
     if "processor" in todo:
         processor = _processor(plan, manifests=manifests)
         what = f"{', '.join(plan.pipeline.modalities)}: {len(processor.tokenizer)} tokens"
@@ -137,10 +139,13 @@ def _make(
         reader = processor or plan.reader
         if reader is None and plan.reads_tokens:
             reader = existing()
-        made.insert(0, _make_dataset(plan, manifests=manifests, processor=reader))
+        rows = _used_rows(plan, manifests=manifests, processor=reader)
+        made.insert(0, _make_dataset(rows, plan.streams))
     if "model" in todo:
         processor = processor or existing()
-        made.append(_make_model(plan, processor=processor))
+        model = _make_model(plan, processor=processor)
+        _require_room(plan, model, rows=rows, processor=processor)
+        made.append(_made_of(model))
     return made
 
 
@@ -200,20 +205,18 @@ def _in_order(slots: Sequence[InputSlot], names: Sequence[str]) -> tuple[InputSl
     return tuple(found[name] for name in names)
 
 
-def _make_dataset(
+def _used_rows(
     plan: _Plan,
     *,
     manifests: Mapping[Split, list[Row]],
     processor: "MultimodalProcessor | None",
-) -> Made:
-    from mmrun.data.dataset import write_dataset
-    from mmrun.data.rows import Reading, measured_rows
+) -> Mapping[Split, UsedRows]:
 
     data = plan.experiment.data
     tokenizer = processor.tokenizer if processor is not None else None
     # What is kept in memory would be gone with this command.
     cache = data if data.cache == "disk" else None
-    used = {
+    return {
         split: measured_rows(
             found,
             data=data,
@@ -228,6 +231,11 @@ def _make_dataset(
         )
         for split, found in manifests.items()
     }
+
+
+def _make_dataset(used: Mapping[Split, UsedRows], streams: "Sequence[Stream]") -> Made:
+    from mmrun.data.dataset import write_dataset
+
     rows = {split: found.rows for split, found in used.items()}
     counts = ", ".join(f"{len(found)} {split}" for split, found in rows.items())
     return Made(
@@ -236,7 +244,7 @@ def _make_dataset(
         what=f"{counts} rows",
         facts={
             ROWS: {split: len(found) for split, found in rows.items()},
-            STREAMS: [stream.name for stream in plan.streams],
+            STREAMS: [stream.name for stream in streams],
             UNREAD: sum(found.unread for found in used.values()),
         },
     )
@@ -245,7 +253,11 @@ def _make_dataset(
 def _token_count(tokenizer: Any, row: Row) -> int:
     """Return how many tokens the decoder is to write for a row, its prompt and end included."""
     texts = filter(None, (row.decoder_prompt, row.output))
-    return 1 + sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    return 1 + sum(_tokens_of(tokenizer, text) for text in texts)
+
+
+def _tokens_of(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _processor(plan: _Plan, *, manifests: Mapping[Split, list[Row]]) -> "MultimodalProcessor":
@@ -286,17 +298,43 @@ def _existing_processor(folder: Path, *, wanted: str) -> "MultimodalProcessor":
     return load_processor(folder)
 
 
-def _make_model(plan: _Plan, *, processor: "MultimodalProcessor") -> Made:
+def _make_model(plan: _Plan, *, processor: "MultimodalProcessor") -> Any:
     from mmrun.models.build import build_model
     from mmrun.tasks.translation import inputs_of
 
-    model = build_model(
+    return build_model(
         plan.experiment.model,
         tokenizer=processor.tokenizer,
         new_tokens=processor.new_tokens,
         seed=plan.experiment.setup.seed,
         inputs=inputs_of(processor),
     )
+
+
+def _require_room(
+    plan: _Plan,
+    model: Any,
+    *,
+    rows: Mapping[Split, UsedRows],
+    processor: "MultimodalProcessor",
+) -> None:
+    """Refuse rows that are longer than the backbone can read or write."""
+    from mmrun.models.room import rows_without_room
+
+    problems = [
+        problem
+        for split, found in rows.items()
+        for problem in rows_without_room(
+            found.rows,
+            room=model.room,
+            tokens=partial(_tokens_of, processor.tokenizer),
+            manifest=manifest_paths(plan.experiment)[split],
+        )
+    ]
+    raise_all(problems)
+
+
+def _made_of(model: Any) -> Made:
     sizes = [(part.numel(), part.requires_grad) for part in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, grad in sizes if grad)
     what = f"{total:,} parameters" + (f", {trained:,} of them trained" if trained < total else "")

@@ -25,10 +25,10 @@ import os
 from mmrun.modalities.features import FeaturesModality
 
 class Leaking(FeaturesModality):
-    def load(self, path, *, span):
+    def load(self, signal):
         if "LEAK" in os.environ:
             raise RuntimeError("nobody is called {TOKEN}")
-        return super().load(path, span=span)
+        return super().load(signal)
 """
 """A modality that tells what it was given, as libraries do."""
 

@@ -399,3 +399,17 @@ def test_rows_that_were_left_out_are_looked_at_again_where_that_is_an_error(proj
     assert missing_steps(experiment(project), actors.folder) == {"dataset"}
     with pytest.raises(DataError, match=r"validation\.tsv:2: signal: "):
         made(project)
+
+
+def test_a_row_that_is_longer_than_the_backbone_can_read_is_named(project: Path) -> None:
+    np.save(project / "validation0.npy", np.zeros((50, 3), dtype=np.float32))
+    layers = {"encoder_layers": 1, "decoder_layers": 1}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    backbone = {"d_model": 16, "max_position_embeddings": 32, **layers, **heads}
+    model = {"backbone_type": "bart", "max_length": 16, "backbone_config": backbone}
+
+    with pytest.raises(DataError, match=r"validation\.tsv:2: takes 51 positions") as caught:
+        made(project, model=model)
+
+    assert "data.max_frames" in caught.value.hint
+    assert not (project / "out").exists()
