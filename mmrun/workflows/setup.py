@@ -257,7 +257,9 @@ def _token_count(tokenizer: Any, row: Row) -> int:
 
 
 def _tokens_of(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    from mmrun.data.tokenizer import ids_to_write
+
+    return len(ids_to_write(tokenizer, [text])[0])
 
 
 def _processor(plan: _Plan, *, manifests: Mapping[Split, list[Row]]) -> "MultimodalProcessor":
