@@ -11,6 +11,7 @@ from mmrun.config.schema import DataSection, GenerationSection
 from mmrun.data.collator import IGNORED, Collator
 from mmrun.data.dataset import SampleDataset
 from mmrun.data.processor import MultimodalProcessor
+from mmrun.data.tokenizer import ids_to_write
 from mmrun.errors import ConfigError
 from mmrun.models.configuration import InputSpec
 from mmrun.training.metrics import check_metrics, score
@@ -95,11 +96,9 @@ def _hidden(processor: MultimodalProcessor) -> list[int]:
 
 
 def _ids_of(prompts: Sequence[str], *, processor: MultimodalProcessor) -> list[list[int]]:
-    known: dict[str, list[int]] = {
-        prompt: processor.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        for prompt in set(prompts)
-        if prompt
-    }
+    texts = sorted({prompt for prompt in prompts if prompt})
+    ids = ids_to_write(processor.tokenizer, texts) if texts else []
+    known = dict(zip(texts, ids, strict=True))
     return [known.get(prompt, []) for prompt in prompts]
 
 
