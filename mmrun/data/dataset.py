@@ -25,7 +25,6 @@ _LIMITS = {
     "validation": "max_eval_samples",
     "test": "max_predict_samples",
 }
-_SIGNALS: Mapping[str, str] = {"signal": "signals"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +140,8 @@ class SampleDataset(Dataset[Sample]):
 
         `signal` is what the manifest says of the first stream.
         """
-        if name in _SIGNALS:
-            return [signals[0] for signals in self._rows[_SIGNALS[name]]]
+        if name == "signal":
+            return [signals[0] for signals in self._rows["signals"]]
         return list(self._rows[name])
 
     def _sample(self, row: Mapping[str, Any], *, of: int | Draw) -> Sample:

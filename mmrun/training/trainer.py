@@ -453,7 +453,7 @@ class ResumableTrainer(Seq2SeqTrainer):
         self._mean_loss = MeanLoss()
         done: Any = super().evaluation_loop(*arguments, **options)
         loss = self._mean_loss.value
-        if loss is not None and self.args.world_size == 1:
+        if loss is not None:
             done.metrics[f"{options.get('metric_key_prefix', 'eval')}_loss"] = loss
         return done
 
@@ -462,7 +462,8 @@ class ResumableTrainer(Seq2SeqTrainer):
     ) -> Any:
         """Keep the loss of the batch with the number of labels that it is the mean of."""
         predicted: Any = super().prediction_step(model, inputs, *rest, **options)
-        self._mean_loss.add(predicted[0], inputs["labels"])
+        if self.args.world_size == 1:
+            self._mean_loss.add(predicted[0], inputs["labels"])
         return predicted
 
     def _maybe_log_save_evaluate(

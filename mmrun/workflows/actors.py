@@ -30,6 +30,7 @@ ROWS = "rows"
 STREAMS = "streams"
 UNREAD = "unread"
 _PROCESSOR_FILE = "processor_config.json"
+_NAMES = ("name", "modality")
 _BLOCKS, _BLOCK = 64, 4096
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".ckpt", ".msgpack", ".h5")
 
@@ -80,15 +81,26 @@ def with_modality(
     folder = actors_folder(experiment, output_dir=output_dir, setup_path=setup_path)
     if said or experiment.processor.slots is not None or folder is None:
         return experiment
-    try:
-        path = Actors.of(folder).processor / _PROCESSOR_FILE
-        (stream,) = json.loads(path.read_text(encoding="utf-8"))["streams"]
-        modality = str(stream["modality"])
-    except (OSError, ValueError, KeyError, TypeError):  # whoever needs it will say so
+    streams = _streams_of(Actors.of(folder).processor)
+    if len(streams) != 1:
         return experiment
+    modality = streams[0]["modality"]
     logger.info("data.dataset_type: %s2text, as in %s", modality, folder)
     data = experiment.data.model_copy(update={"dataset_type": f"{modality}2text"})
     return experiment.model_copy(update={"data": data})
+
+
+def stream_names(processor: Path) -> list[str]:
+    """Return the names of the inputs of a saved processor, without loading its tokenizer."""
+    return [stream["name"] for stream in _streams_of(processor)]
+
+
+def _streams_of(processor: Path) -> Sequence[Mapping[str, str]]:
+    try:
+        text = (processor / _PROCESSOR_FILE).read_text(encoding="utf-8")
+        return [{key: str(one[key]) for key in _NAMES} for one in json.loads(text)["streams"]]
+    except (OSError, ValueError, KeyError, TypeError):  # whoever needs them will say so
+        return ()
 
 
 def missing_steps(experiment: Experiment, folder: Path) -> frozenset[Step]:
@@ -264,10 +276,9 @@ def leaves_rows_out(data: DataSection) -> bool:
     return data.on_bad_sample == "skip" or any(limit is not None for limit in limits)
 
 
-def built_streams(folder: Path) -> Sequence[str]:
+def built_streams(folder: Path) -> list[str]:
     """Return the names of the inputs of the data set in ``folder``, in their order."""
-    names: Sequence[str] = _mark(Actors.of(folder).dataset).get(STREAMS, ())
-    return names
+    return list(_mark(Actors.of(folder).dataset).get(STREAMS, ()))
 
 
 def built_rows(experiment: Experiment, folder: Path) -> Mapping[Split, int] | None:

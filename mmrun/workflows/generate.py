@@ -18,12 +18,18 @@ from mmrun.tracking.attempts import changes
 from mmrun.tracking.run_file import read_run_file
 from mmrun.training.metrics import check_metrics
 from mmrun.training.stopping import StopWish
-from mmrun.workflows.actors import Actors, built_streams, missing_steps, with_modality
+from mmrun.workflows.actors import (
+    Actors,
+    built_streams,
+    missing_steps,
+    stream_names,
+    with_modality,
+)
 from mmrun.workflows.beginning import archive
 from mmrun.workflows.generation_identity import rows_identity
 from mmrun.workflows.generation_run import GenerationRun
 from mmrun.workflows.kept_rows import kept_rows
-from mmrun.workflows.past import read_past
+from mmrun.workflows.past import Past, read_past
 from mmrun.workflows.place import Place, find_place
 from mmrun.workflows.predictions import Translated, write_predictions
 from mmrun.workflows.recipe import setup_folder
@@ -104,10 +110,11 @@ def _folder_of(reference: Reference | None) -> Path | None:
 
 def _generate(place: Place, request: GenerateRequest) -> str:
     split = request.split
-    chosen = _choose(place)
+    past = read_past(place.store, place.run, place.run_file) if place.run else Past()
+    chosen = _choose(place, past)
     own = chosen.folder if chosen.found.manifest is not None else None
     if own is not None:
-        _tell_unused(place, chosen.name)
+        _tell_unused(place, past, chosen.name)
     actors = _actors(place, request.setup_path, own=own)
     data = data_version(place.experiment, cache=place.output_dir / ".digests.json")
     key = rows_identity(place.experiment, chosen.found, data=data, split=split)
@@ -124,12 +131,11 @@ def _generate(place: Place, request: GenerateRequest) -> str:
     return _said(chosen, translated, table=files[0], recorded=run is not None)
 
 
-def _tell_unused(place: Place, name: str) -> None:
+def _tell_unused(place: Place, past: Past, name: str) -> None:
     """Name what the experiment says otherwise of what the checkpoint itself has."""
-    if place.run is None:
+    if past.last is None:
         return
-    then = read_past(place.store, place.run, place.run_file).flat_config
-    changed = changes(then, flat(place.experiment)) if then else {}
+    changed = changes(past.flat_config, flat(place.experiment))
     keys = [
         key
         for key in changed
@@ -185,15 +191,14 @@ def _check(experiment: Experiment, split: Split) -> None:
         )
 
 
-def _choose(place: Place) -> Chosen:
+def _choose(place: Place, past: Past) -> Chosen:
     if place.run is None and (place.reference is None or place.reference.path is None):
         raise CheckpointError(
             f"no trained run belongs to {place.output_dir}",
             hint="run 'mmrun train' first, or name a checkpoint with --model_name_or_path",
         )
-    lineage = read_past(place.store, place.run, place.run_file).lineage if place.run else ()
-    reference, (found, folder) = _obtain(place, lineage)
-    name = _name(found, lineage)
+    reference, (found, folder) = _obtain(place, past.lineage)
+    name = _name(found, past.lineage)
     return Chosen(found=found, folder=folder, name=name, why=reference.text)
 
 
@@ -231,9 +236,12 @@ def _actors(place: Place, setup_path: Path | None, *, own: Path | None) -> Actor
         return Actors.of(folder)
     from mmrun.data.processor import load_processor
 
-    reader = load_processor(own)
-    if "dataset" in missing or built_streams(folder) != [one.name for one in reader.inputs]:
+    if "dataset" in missing or built_streams(folder) != stream_names(own):
         run_setup(
-            place.experiment, folder=folder, steps=["dataset"], reader=reader, rebuild_dataset=True
+            place.experiment,
+            folder=folder,
+            steps=["dataset"],
+            reader=load_processor(own),
+            rebuild_dataset=True,
         )
     return Actors.of(folder)

@@ -14,7 +14,13 @@ from mmrun.data.pipeline import resolve_pipeline
 from mmrun.errors import ConfigError
 from mmrun.progress import hide_library_bars
 from mmrun.training.processes import Leader
-from mmrun.workflows.actors import Actors, actors_folder, built_streams, missing_steps
+from mmrun.workflows.actors import (
+    Actors,
+    actors_folder,
+    built_streams,
+    missing_steps,
+    stream_names,
+)
 from mmrun.workflows.beginning import Beginning
 from mmrun.workflows.place import Place
 from mmrun.workflows.setup import run_setup
@@ -263,8 +269,12 @@ def _actors(beginning: Beginning, *, setup_path: Path | None) -> Actors:
             "on with the checkpoint's",
             actors.folder,
         )
-    reader = _saved_processor(own, checkpoint)
-    if "dataset" in missing or built_streams(folder) != [one.name for one in reader.inputs]:
+    names = stream_names(checkpoint)
+    if own.made_anew:
+        pipeline = resolve_pipeline(experiment.processor, data=experiment.data)
+        names = [slot.name for slot in pipeline.inputs]
+    if "dataset" in missing or built_streams(folder) != names:
+        reader = _saved_processor(own, checkpoint)
         run_setup(experiment, folder=folder, steps=["dataset"], reader=reader, rebuild_dataset=True)
     return actors
 

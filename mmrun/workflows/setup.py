@@ -113,10 +113,10 @@ def run_setup(
     for step in STEPS:
         if step in steps and step not in todo:
             logger.info("%s: up to date in %s", step, actors.place(step))
-    plan = _Plan.of(experiment, reader=reader) if todo else None
-    for made in _make(plan, actors=actors, todo=todo, wanted=wanted) if plan else ():
-        origin = plan.origin(made.step, wanted[made.step]) if plan else ""
-        _write(made, actors=actors, origin=origin)
+    if todo:
+        plan = _Plan.of(experiment, reader=reader)
+        for made in _make(plan, actors=actors, todo=todo, wanted=wanted):
+            _write(made, actors=actors, origin=plan.origin(made.step, wanted[made.step]))
     if all(actors.place(step).is_dir() for step in STEPS):
         _write_actors(actors)
     return actors
@@ -211,7 +211,6 @@ def _used_rows(
     manifests: Mapping[Split, list[Row]],
     processor: "MultimodalProcessor | None",
 ) -> Mapping[Split, UsedRows]:
-
     data = plan.experiment.data
     tokenizer = processor.tokenizer if processor is not None else None
     # What is kept in memory would be gone with this command.
